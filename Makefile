@@ -1,0 +1,46 @@
+# Everything runs in .venv, made from the lock file; `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check promises bench protos lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(INSTALLED) ## Make .venv; the command is .venv/bin/leadline
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Leadline needs Python 3.11 or newer; run make with PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing into .venv from requirements.lock (once; a minute or two) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## Run the whole loop on this machine: route, learn, promote, route better
+	@$(BIN)/leadline demo
+
+test: $(INSTALLED) ## Lint, type-check and run the tests (under 10 minutes)
+	@$(BIN)/python -m tests.run
+
+check: $(INSTALLED) ## Lint and type-check alone
+	@$(BIN)/python -m tests.run --check-only
+
+promises: $(INSTALLED) ## Prove the promises at full size; STEP=1 runs one step's
+	@$(BIN)/python -m tests.promises $(if $(STEP),--step $(STEP))
+
+bench: $(INSTALLED) ## Measure throughput and latency against a bare echo server
+	@$(BIN)/python -m tests.load.bench
+
+protos: $(INSTALLED) ## Generate router/v1 from protos/
+	@$(BIN)/python -m tests.kit.protos
+
+lock: $(INSTALLED) ## Renew requirements.lock (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## Remove .venv and build
+	rm -rf .venv build

@@ -1,0 +1,82 @@
+"""The settings: read once, from LEADLINE_* variables or a .env file, then passed on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from router.errors import ConfigurationError
+
+
+class Durability(StrEnum):
+    """What an acknowledged row survives: kill -9 of the process, or loss of power too."""
+
+    PROCESS = "process"
+    DISK = "disk"
+
+
+class Authentication(StrEnum):
+    """How callers are known."""
+
+    API_KEY = "api_key"
+    MTLS = "mtls"
+    NONE = "none"  # loopback only; every caller is an operator of the tenant "default"
+
+
+class Settings(BaseSettings):
+    """What a process of Leadline is told from outside. Secrets are masked in repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LEADLINE_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    dsn: SecretStr | None = Field(None, description="Postgres; unset: embedded Postgres")
+    state_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_state_dir("leadline")),
+        description="outboxes, keys and the embedded database",
+    )
+    host: str = "127.0.0.1"
+    port: int = Field(50051, ge=0, le=65535)
+    metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus; 0: off")
+    workers: int = Field(1, ge=1, le=256)
+    authentication: Authentication = Authentication.API_KEY
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    durability: Durability = Durability.PROCESS
+    outbox_max_bytes: int = Field(1 << 30, ge=1 << 20)
+    max_query_bytes: int = Field(256 * 1024, ge=1)
+    default_deadline_s: float = Field(2.0, gt=0)
+    drain_s: float = Field(10.0, gt=0)
+    max_concurrency: int = Field(512, ge=1, description="requests under way per worker")
+    exploration_rate: float = Field(0.0, ge=0, le=1, description="where a tenant has no slo")
+    log_level: str = "info"
+    trusted_keys: tuple[str, ...] = Field(
+        (), description="hex Ed25519 public keys whose bundles are served, besides our own"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.authentication is Authentication.NONE and self.host not in LOOPBACK:
+            raise ConfigurationError(
+                f"host {self.host} is not loopback, so callers must be known: "
+                "set LEADLINE_AUTHENTICATION=api_key"
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigurationError("set both LEADLINE_TLS_CERTIFICATE and LEADLINE_TLS_KEY")
+        if self.authentication is Authentication.MTLS and self.tls_client_ca is None:
+            raise ConfigurationError("mtls needs LEADLINE_TLS_CLIENT_CA")
+        return self
+
+    @cached_property
+    def outbox_dir(self) -> Path:
+        """Where the workers' outbox files stand."""
+        return self.state_dir / "outbox"
+
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -1,0 +1,438 @@
+"""The words of Leadline as values: frozen, slotted, keyword-only.
+
+Units stand in the names. Arrays carry their shapes in the docstring, where `a` counts
+arms. Nothing here does I/O, reads a clock or draws a random number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.errors import InvalidInput
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+class Strategy(StrEnum):
+    """How inference compute is spent on one query."""
+
+    SINGLE = "single"
+    CHAIN_OF_THOUGHT = "chain_of_thought"
+    SELF_CONSISTENCY = "self_consistency"
+    REFINEMENT = "refinement"
+    TREE_OF_THOUGHTS = "tree_of_thoughts"
+    DYNAMIC = "dynamic"
+
+
+class Capability(StrEnum):
+    """What a query may need of a model."""
+
+    TOOLS = "tools"
+    VISION = "vision"
+    JSON = "json"
+
+
+class AccuracyScope(StrEnum):
+    """Whether an accuracy floor holds for the mean over queries or for each query."""
+
+    AVERAGE = "average"
+    PER_QUERY = "per_query"
+
+
+class OnInfeasible(StrEnum):
+    """What a decision does when no arm meets the slo."""
+
+    BEST_EFFORT = "best_effort"
+    CHEAPEST = "cheapest"
+    REJECT = "reject"
+
+
+class SloStatus(StrEnum):
+    """Whether the chosen arm is predicted to meet the slo."""
+
+    MET = "met"
+    BEST_EFFORT = "best_effort"
+    NO_SLO = "no_slo"
+
+
+class PolicySource(StrEnum):
+    """Where a decision's policy came from."""
+
+    LEARNED = "learned"
+    STATIC = "static"
+    IMPORT = "import"
+
+
+class PolicyState(StrEnum):
+    """Where a policy stands in its life."""
+
+    CANDIDATE = "candidate"
+    CANARY = "canary"
+    ACTIVE = "active"
+    PREVIOUS = "previous"
+    REJECTED = "rejected"
+
+
+class Role(StrEnum):
+    """What an API key may do; each role may do all that the ones before it may."""
+
+    CALLER = "caller"  # Router
+    ADMIN = "admin"  # + Slos of its tenant
+    OPERATOR = "operator"  # + Catalog and Policies, which all tenants share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to answer: model x strategy x its parameters.
+
+    `key` names the arm in logs, bundles and requests: `model:strategy`, then the
+    parameters in order, as in `gpt-4:self_consistency?base=single&samples=3`.
+    Two arms are equal when their keys are.
+    """
+
+    model: str
+    strategy: str
+    params: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = "&".join(f"{name}={_plain(self.params[name])}" for name in sorted(self.params))
+        head = f"{self.model}:{self.strategy}"
+        object.__setattr__(self, "key", f"{head}?{pairs}" if pairs else head)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An LLM endpoint as the catalog describes it.
+
+    Prices are dollars per million tokens, which is millionths of a dollar per token.
+    `tier` orders models by strength, 0 the weakest. `endpoint` is the base URL of its
+    OpenAI-compatible API, `endpoint_model` the name that it goes by there.
+    """
+
+    name: str
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    tier: int = 0
+    context_tokens: int = 128_000
+    max_output_tokens: int = 4_096
+    capabilities: frozenset[Capability] = frozenset()
+    energy_wh_per_ktok: float = 0.0
+    region: str = ""
+    endpoint: str = ""
+    endpoint_model: str = ""
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """The models and the enabled arms over them, at one revision."""
+
+    models: tuple[Model, ...]
+    arms: tuple[Arm, ...]
+    revision: int = 0
+
+    def model(self, name: str) -> Model:
+        """Raises KeyError when no model has the name."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """A tenant's objective for the decisions that name it.
+
+    `min_accuracy` is a floor in (0, 1] on the mean or on each query, by `accuracy_scope`.
+    `max_latency_s` bounds the `latency_quantile` of an arm's latency. With
+    `accuracy_value_usd` and no floor, a decision maximises value x accuracy - cost.
+    """
+
+    name: str = "default"
+    version: int = 0
+    min_accuracy: float | None = None
+    accuracy_scope: AccuracyScope = AccuracyScope.AVERAGE
+    confidence: float = 0.95
+    max_latency_s: float | None = None
+    latency_quantile: float = 0.95
+    max_cost_usd: float | None = None
+    accuracy_value_usd: float | None = None
+    allowed_models: tuple[str, ...] = ()
+    excluded_models: tuple[str, ...] = ()
+    allowed_strategies: tuple[str, ...] = ()
+    exploration_rate: float = 0.0
+    on_infeasible: OnInfeasible = OnInfeasible.BEST_EFFORT
+
+    def __post_init__(self) -> None:
+        _between("min_accuracy", self.min_accuracy, 0.0, 1.0)
+        _between("confidence", self.confidence, 0.5, 0.9999)
+        _positive("max_latency_s", self.max_latency_s)
+        _positive("max_cost_usd", self.max_cost_usd)
+        _positive("accuracy_value_usd", self.accuracy_value_usd)
+        _between("exploration_rate", self.exploration_rate, 0.0, 1.0)
+        if self.latency_quantile not in LATENCY_QUANTILES:
+            raise InvalidInput(
+                f"{self.latency_quantile} is not one of {LATENCY_QUANTILES}",
+                field="latency_quantile",
+            )
+        if self.min_accuracy is not None and self.accuracy_value_usd is not None:
+            raise InvalidInput(
+                "set either min_accuracy or accuracy_value_usd, not both",
+                field="accuracy_value_usd",
+            )
+        both = set(self.allowed_models) & set(self.excluded_models)
+        if both:
+            raise InvalidInput(f"{sorted(both)} are also allowed", field="excluded_models")
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Raises InvalidInput that names the key which is unknown or has a wrong value."""
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise InvalidInput(f"not JSON ({error})", field="slo") from None
+        return cls.from_mapping(value)
+
+    @classmethod
+    def from_mapping(cls, value: object) -> Self:
+        """As `from_json`, from a decoded object."""
+        if not isinstance(value, Mapping):
+            raise InvalidInput("must be a JSON object", field="slo")
+        known = {item.name for item in fields(cls)}
+        for key in value:
+            if key not in known:
+                raise InvalidInput(f"unknown key; known are {sorted(known)}", field=f"slo.{key}")
+        return cls(**{key: _slo_value(key, item) for key, item in value.items()})
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The slo as plain JSON values, under the names of the `--slo` option."""
+        return {
+            item.name: list(value) if isinstance(value, tuple) else value
+            for item in fields(self)
+            if (value := getattr(self, item.name)) is not None
+        }
+
+
+LATENCY_QUANTILES = (0.5, 0.95, 0.99)
+
+
+def _slo_value(key: str, value: Any) -> Any:
+    try:
+        match key:
+            case "accuracy_scope":
+                return AccuracyScope(value)
+            case "on_infeasible":
+                return OnInfeasible(value)
+            case "allowed_models" | "excluded_models" | "allowed_strategies":
+                return _names(value)
+            case "name":
+                return str(value)
+            case "version":
+                return int(value)
+            case _:
+                return None if value is None else _number(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(str(error), field=f"slo.{key}") from None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{value!r} is not a list of names")
+    return tuple(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _between(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InvalidInput(f"{value} is not between {low} and {high}", field=name)
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        raise InvalidInput(f"{value} is not a positive number", field=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What a caller wants answered.
+
+    `text` is what is embedded: the query, or a conversation's messages joined.
+    `input_tokens` 0 means: count them with the embedder's tokenizer.
+    """
+
+    text: str
+    input_tokens: int = 0
+    needs: frozenset[Capability] = frozenset()
+    needs_context_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What one request asks on top of its slo.
+
+    `compute_budget` from 1 to 100 caps an arm's compute relative to one single pass;
+    0 leaves it to the slo.
+    """
+
+    max_cost_usd: float | None = None
+    max_latency_s: float | None = None
+    compute_budget: int = 0
+    allowed_arms: frozenset[str] = frozenset()
+    excluded_arms: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        _positive("bounds.max_cost_usd", self.max_cost_usd)
+        _positive("bounds.max_latency_s", self.max_latency_s)
+        if not 0 <= self.compute_budget <= 100:
+            raise InvalidInput(
+                f"{self.compute_budget} is not from 1 to 100", field="compute_budget"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Per arm, in the order of the arms: what an attempt is expected to bring.
+
+    Every array has shape (a,). `accuracy_low` and `accuracy_high` bound the central
+    90 % interval of the calibrated probability. Latency is NaN where never measured.
+    """
+
+    accuracy: Floats
+    accuracy_low: Floats
+    accuracy_high: Floats
+    cost_usd: Floats
+    latency_p50_s: Floats
+    latency_p95_s: Floats
+    latency_p99_s: Floats
+    output_tokens: Floats
+    energy_wh: Floats
+
+    def latency_s(self, quantile: float) -> Floats:
+        """The latency quantile of each arm, in seconds; `quantile` is in LATENCY_QUANTILES."""
+        by_quantile = dict(
+            zip(
+                LATENCY_QUANTILES,
+                (self.latency_p50_s, self.latency_p95_s, self.latency_p99_s),
+                strict=True,
+            )
+        )
+        return by_quantile[quantile]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The arm that was picked, by its index, with why and how probable it was.
+
+    `feasible` has shape (a,). `propensity` is the exact probability of picking `index`
+    given the context, exploration included.
+    """
+
+    index: int
+    feasible: Mask
+    propensity: float
+    explored: bool
+    slo_status: SloStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What an attempt showed before the truth is known.
+
+    `confidence` is a mean token log-probability (<= 0) or an agreement between samples
+    in [0, 1], as the arm's strategy gives it.
+    """
+
+    confidence: float | None = None
+    verifier_score: float | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One routing decision, with all that made it; predictions follow the order of `arms`."""
+
+    decision_id: UUID
+    occurred_at: datetime
+    arms: tuple[Arm, ...]
+    predictions: Predictions
+    choice: Choice
+    difficulty: float
+    input_tokens: int
+    slo: Slo
+    policy_version: int
+    policy_source: PolicySource
+    should_continue: bool
+
+    @property
+    def arm(self) -> Arm:
+        """The arm that was picked."""
+        return self.arms[self.choice.index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is known of an attempt afterwards. `score` is in [0, 1]."""
+
+    outcome_id: UUID
+    decision_id: UUID
+    occurred_at: datetime
+    attempt: int = 0
+    score: float | None = None
+    source: str = "unspecified"
+    cost_usd: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_s: float | None = None
+    confidence: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who calls: the tenant, the role, and the key's public id for the audit log."""
+
+    tenant_id: UUID
+    tenant: str
+    role: Role
+    key_id: str
+
+    def may(self, role: Role) -> bool:
+        """Whether this identity holds `role` or one above it."""
+        order = list(Role)
+        return order.index(self.role) >= order.index(role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord:
+    """A registered policy without its bundle's bytes."""
+
+    version: int
+    state: PolicyState
+    created_at: datetime
+    promoted_at: datetime | None
+    bundle_sha256: str
+    bundle_bytes: int
+    summary: Mapping[str, Any]
