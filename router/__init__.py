@@ -1,0 +1,1 @@
+"""Leadline: chooses the cheapest model and strategy that is good enough for each query."""

@@ -1,0 +1,1 @@
+"""Learns policies from the log of decisions and outcomes."""
