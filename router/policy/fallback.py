@@ -1,0 +1,56 @@
+"""The static policy: decides with no model and no log, so that the first query gets an answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from router.policy.features import Context
+from router.policy.priors import LATENCY_SPREAD, prior
+from router.types import Arm, Catalog, Floats, Predictions
+
+CHARS_PER_TOKEN = 4.0
+_SPREAD = 0.25
+
+
+def estimate_tokens(text: str) -> int:
+    """Input tokens of a text without a tokenizer: one for every four characters."""
+    return math.ceil(len(text) / CHARS_PER_TOKEN)
+
+
+class StaticPredictor:
+    """Predicts the same for every query, from compute, tier and prices alone."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._arms = catalog.arms
+        self._models = [catalog.model(arm.model) for arm in catalog.arms]
+        self._priors = [
+            prior(arm, model) for arm, model in zip(self._arms, self._models, strict=True)
+        ]
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The catalog's arms."""
+        return self._arms
+
+    def predict(self, context: Context) -> Predictions:
+        """Priors of each arm; arrays of shape (a,). The interval is wide: nothing was measured."""
+        accuracy = self._column("accuracy")
+        tokens = self._column("output_tokens")
+        latency_s = self._column("latency_s")[:, None] * np.exp(LATENCY_SPREAD)
+        per_token = np.array([model.energy_wh_per_ktok / 1_000 for model in self._models])
+        return Predictions(
+            accuracy=accuracy,
+            accuracy_low=np.maximum(accuracy - _SPREAD, 0.0),
+            accuracy_high=np.minimum(accuracy + _SPREAD, 1.0),
+            cost_usd=self._column("cost_usd"),
+            latency_p50_s=latency_s[:, 0],
+            latency_p95_s=latency_s[:, 1],
+            latency_p99_s=latency_s[:, 2],
+            output_tokens=tokens,
+            energy_wh=(context.input_tokens + tokens) * per_token,
+        )
+
+    def _column(self, name: str) -> Floats:
+        return np.array([getattr(each, name) for each in self._priors], dtype=np.float64)

@@ -1,0 +1,135 @@
+"""From a query to its context: text features and a projection of its embedding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from router.policy.arms import ARM_FEATURES
+from router.policy.embedding import Embedder
+from router.types import Floats
+
+TEXT_FEATURES = (
+    "text_log_chars",
+    "text_log_tokens",
+    "text_log_words",
+    "text_mean_word_chars",
+    "text_log_lines",
+    "text_log_numbers",
+    "text_max_number_digits",
+    "text_digit_share",
+    "text_upper_share",
+    "text_symbol_share",
+    "text_non_ascii_share",
+    "text_log_questions",
+    "text_log_options",
+    "text_log_commas",
+    "text_code",
+    "text_log_operators",
+)
+"""Names of the columns of `text_features`."""
+
+_SCANNED_CHARS = 4_000
+_NUMBER = re.compile(r"\d+")
+_OPTION = re.compile(r"(?:^|[\s(])[A-J][).:]\s")
+_OPERATOR = re.compile(r"[-+*/=^<>×÷]")
+_CODE = re.compile(r"```|\bdef |\bclass |\breturn\b|[{};]\s*\n")
+_SYMBOL = re.compile(r"[^\w\s]")
+_UPPER = re.compile(r"[A-Z]")
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
+def text_features(text: str, tokens: int) -> list[float]:
+    """The features of a text, in the order of TEXT_FEATURES.
+
+    Only the first 2,000 and the last 2,000 characters are scanned, so that a long text
+    costs no more than a short one.
+    """
+    chars = len(text)
+    if chars > _SCANNED_CHARS:
+        text = text[: _SCANNED_CHARS // 2] + text[-_SCANNED_CHARS // 2 :]
+    scanned = max(len(text), 1)
+    words = text.count(" ") + 1
+    numbers = _NUMBER.findall(text)
+    digits = sum(map(len, numbers))
+    return [
+        math.log1p(chars),
+        math.log1p(tokens),
+        math.log1p(words),
+        scanned / words,
+        math.log1p(text.count("\n")),
+        math.log1p(len(numbers)),
+        float(max(map(len, numbers), default=0)),
+        digits / scanned,
+        len(_UPPER.findall(text)) / scanned,
+        len(_SYMBOL.findall(text)) / scanned,
+        0.0 if text.isascii() else len(_NON_ASCII.findall(text)) / scanned,
+        math.log1p(text.count("?")),
+        math.log1p(len(_OPTION.findall(text))),
+        math.log1p(text.count(",")),
+        1.0 if _CODE.search(text) else 0.0,
+        math.log1p(len(_OPERATOR.findall(text))),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A query as numbers: `values` has shape (f,), f as in FeatureSpec.context_names."""
+
+    values: Floats
+    input_tokens: int
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """How a context is made; its digest stands in the bundle and in no other bundle.
+
+    `components` has shape (p, d) and `mean` (d,): the projection of a d-dimensional
+    embedding to p principal components.
+    """
+
+    embedder: str
+    embedder_digest: str
+    mean: Floats
+    components: Floats
+
+    @cached_property
+    def context_names(self) -> tuple[str, ...]:
+        """Names of the context's columns."""
+        projected = tuple(f"embedding_{index}" for index in range(len(self.components)))
+        return TEXT_FEATURES + projected
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of a (query, arm) row: the context's, then the arm's."""
+        return self.context_names + ARM_FEATURES
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the names, the embedder and the projection."""
+        head = json.dumps([self.names, self.embedder, self.embedder_digest]).encode()
+        body = np.ascontiguousarray(self.components).tobytes() + self.mean.tobytes()
+        return hashlib.sha256(head + body).hexdigest()
+
+    def context(self, text: str, embedder: Embedder) -> Context:
+        """The context of one query."""
+        vector, tokens = embedder.encode(text)
+        projected = self.components @ (vector - self.mean)
+        values = np.concatenate((text_features(text, tokens), projected))
+        return Context(values=values, input_tokens=tokens)
+
+    def contexts(self, texts: Sequence[str], embedder: Embedder) -> tuple[Floats, Floats]:
+        """The contexts of n queries: values (n, f) and input tokens (n,)."""
+        vectors, tokens = embedder.encode_many(texts)
+        projected = (vectors - self.mean) @ self.components.T
+        scanned = np.array(
+            [text_features(text, int(count)) for text, count in zip(texts, tokens, strict=True)]
+        ).reshape(len(texts), len(TEXT_FEATURES))
+        return np.hstack((scanned, projected)), tokens.astype(np.float64)

@@ -1,0 +1,119 @@
+"""A policy: all that decides, bound to one revision of the catalog. Immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.policy.choice import ArmTable
+from router.policy.continuation import EvidenceModel
+from router.policy.embedding import Embedder
+from router.policy.fallback import StaticPredictor, estimate_tokens
+from router.policy.features import Context, FeatureSpec
+from router.policy.predictor import ArmArrays, Booster, Calibration, LearnedPredictor, Predictor
+from router.policy.tradeoff import Tradeoff
+from router.types import Arm, Catalog, Floats, PolicySource, Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads a query into its context, the same way in training and serving."""
+
+    features: FeatureSpec
+    embedder: Embedder
+
+    def read(self, text: str) -> Context:
+        """The context of one query."""
+        return self.features.context(text, self.embedder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a decision needs; a request takes one and sees no other.
+
+    The static policy has no reader, no trade-off and no evidence model.
+    """
+
+    version: int
+    source: PolicySource
+    table: ArmTable
+    predictor: Predictor
+    single_pass: tuple[int, ...]
+    reader: Reader | None = None
+    tradeoff: Tradeoff | None = None
+    evidence: EvidenceModel | None = None
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms, in the order of every array."""
+        return self.table.arms
+
+    def context(self, text: str) -> Context:
+        """The context of a query's text."""
+        if self.reader is None:
+            return Context(values=np.empty(0), input_tokens=estimate_tokens(text))
+        return self.reader.read(text)
+
+    def difficulty(self, accuracy: Floats, cost_usd: Floats) -> float:
+        """1 - predicted accuracy of the cheapest single-pass arm (of all, if there is none)."""
+        arms = self.single_pass or tuple(range(len(self.arms)))
+        cheapest = min(arms, key=lambda arm: cost_usd[arm])
+        return float(1.0 - accuracy[cheapest])
+
+
+def static_policy(catalog: Catalog) -> Policy:
+    """The fallback that needs no model; version 0."""
+    return Policy(
+        version=0,
+        source=PolicySource.STATIC,
+        table=ArmTable(catalog),
+        predictor=StaticPredictor(catalog),
+        single_pass=_single_pass(catalog),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a verified bundle holds, before it is bound to a catalog."""
+
+    booster: Booster
+    trained_arms: Sequence[Arm]
+    arrays: Mapping[str, Floats]
+    reader: Reader
+
+    def bind(self, catalog: Catalog, version: int) -> Policy:
+        """The policy for the catalog's arms. Raises KeyError when an array is missing."""
+        evidence = EvidenceModel.from_mapping(self.arrays)
+        predictor = LearnedPredictor(
+            booster=self.booster,
+            calibration=calibration(self.arrays),
+            trained_arms=self.trained_arms,
+            arrays=ArmArrays.from_mapping(self.arrays),
+            catalog=catalog,
+        )
+        return Policy(
+            version=version,
+            source=PolicySource.LEARNED,
+            table=ArmTable(catalog),
+            predictor=predictor,
+            single_pass=_single_pass(catalog),
+            reader=self.reader,
+            tradeoff=Tradeoff.from_mapping(self.arrays),
+            evidence=evidence.bind(self.trained_arms, catalog.arms),
+        )
+
+
+def calibration(arrays: Mapping[str, Floats]) -> Calibration:
+    """Reads the calibration out of a bundle's arrays."""
+    return Calibration(
+        scores=arrays["calibration_scores"],
+        accuracy=arrays["calibration_accuracy"],
+        low=arrays["calibration_low"],
+        high=arrays["calibration_high"],
+    )
+
+
+def _single_pass(catalog: Catalog) -> tuple[int, ...]:
+    return tuple(index for index, arm in enumerate(catalog.arms) if arm.strategy == Strategy.SINGLE)
