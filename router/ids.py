@@ -1,0 +1,110 @@
+"""Identifiers: UUID version 7, and decision ids that prove where they came from.
+
+A decision id is a UUIDv7 of 48 bits of time, 34 bits that name the request and a tag of
+40 bits, an HMAC over the tenant and the rest under the instance's decision key. So
+whether an id is ours, and this tenant's, is known with no I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+RandomBytes = Callable[[int], bytes]
+
+TAG_BITS = 40
+NAME_BITS = 34
+TRUSTED_SKEW = timedelta(hours=24)
+_TIME_SPAN = 1 << 48
+
+
+def uuid7(now: datetime, rng_bytes: RandomBytes = os.urandom) -> UUID:
+    """A UUIDv7 of the millisecond of `now` and 74 random bits."""
+    return _layout(_milliseconds(now), int.from_bytes(rng_bytes(10), "big") >> 6)
+
+
+def time_of(value: UUID) -> datetime:
+    """The time in a UUIDv7, to the millisecond. Raises ValueError for another version."""
+    if value.version != 7:
+        raise ValueError(f"{value} is not a UUID of version 7")
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=value.int >> 80)
+
+
+def decision_id(
+    tenant_id: UUID,
+    request_id: UUID | None,
+    now: datetime,
+    key: bytes,
+    rng_bytes: RandomBytes = os.urandom,
+) -> UUID:
+    """The id of the decision that answers a request.
+
+    The time is the request id's own when that is a UUIDv7 within 24 hours of `now`, so
+    that a retry on any replica gets the same id; otherwise it is `now`. Without a
+    request id every call gets another id.
+    """
+    milliseconds = _milliseconds(_time(request_id, now))
+    name = _name(tenant_id, request_id, rng_bytes)
+    return _layout(milliseconds, name << TAG_BITS | _tag(tenant_id, milliseconds, name, key))
+
+
+def is_ours(value: UUID, tenant_id: UUID, key: bytes) -> bool:
+    """Whether `decision_id` made the value for this tenant under this key."""
+    if value.version != 7:
+        return False
+    milliseconds, free = value.int >> 80, _free(value)
+    tag = _tag(tenant_id, milliseconds, free >> TAG_BITS, key)
+    return hmac.compare_digest(_bytes(tag), _bytes(free & ((1 << TAG_BITS) - 1)))
+
+
+def derived_uuid7(at: datetime, *parts: str) -> UUID:
+    """A UUIDv7 of the time `at` whose other bits are a hash of the parts: no chance in it."""
+    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    return _layout(_milliseconds(at), int.from_bytes(digest[:10], "big") >> 6)
+
+
+def _time(request_id: UUID | None, now: datetime) -> datetime:
+    if request_id is None or request_id.version != 7:
+        return now
+    try:
+        claimed = time_of(request_id)
+    except OverflowError:
+        return now
+    return claimed if abs(claimed - now) <= TRUSTED_SKEW else now
+
+
+def _name(tenant_id: UUID, request_id: UUID | None, rng_bytes: RandomBytes) -> int:
+    seed = (
+        rng_bytes(5)
+        if request_id is None
+        else hashlib.sha256(tenant_id.bytes + request_id.bytes).digest()[:5]
+    )
+    return int.from_bytes(seed, "big") >> (40 - NAME_BITS)
+
+
+def _tag(tenant_id: UUID, milliseconds: int, name: int, key: bytes) -> int:
+    message = tenant_id.bytes + milliseconds.to_bytes(6, "big") + _bytes(name)
+    return int.from_bytes(hmac.digest(key, message, "sha256")[: TAG_BITS // 8], "big")
+
+
+def _bytes(value: int) -> bytes:
+    return value.to_bytes(TAG_BITS // 8, "big")
+
+
+def _milliseconds(at: datetime) -> int:
+    milliseconds = (at - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+    return min(max(milliseconds, 0), _TIME_SPAN - 1)
+
+
+def _layout(milliseconds: int, free: int) -> UUID:
+    """Places 74 free bits around the version and the variant."""
+    high, low = free >> 62, free & ((1 << 62) - 1)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+
+
+def _free(value: UUID) -> int:
+    return ((value.int >> 64) & 0xFFF) << 62 | value.int & ((1 << 62) - 1)
