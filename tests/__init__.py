@@ -1,0 +1,1 @@
+"""The promises of Leadline, held through its public doors."""

@@ -1,0 +1,81 @@
+"""Small catalogs and made-up predictions for tests of the pure policy."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from router.types import AccuracyScope, Arm, Capability, Catalog, Floats, Model, Predictions, Slo
+
+STRATEGIES = (
+    ("single", {}),
+    ("chain_of_thought", {"tokens": 256}),
+    ("chain_of_thought", {"tokens": 1024}),
+    ("chain_of_thought", {"tokens": 4096}),
+    ("self_consistency", {"samples": 10}),
+    ("refinement", {"rounds": 3}),
+)
+
+
+def catalog(models: int = 4) -> Catalog:
+    """Models of rising price and tier, each with six arms; 24 arms by default."""
+    described = tuple(
+        Model(
+            name=f"m{tier}",
+            tier=tier,
+            input_usd_per_mtok=0.1 * 4**tier,
+            output_usd_per_mtok=0.4 * 4**tier,
+            context_tokens=8_000 * 2**tier,
+            capabilities=frozenset(Capability) if tier else frozenset({Capability.JSON}),
+            energy_wh_per_ktok=0.1 * (tier + 1),
+        )
+        for tier in range(models)
+    )
+    arms = tuple(
+        Arm(model=model.name, strategy=strategy, params=params)
+        for model in described
+        for strategy, params in STRATEGIES
+    )
+    return Catalog(models=described, arms=arms, revision=1)
+
+
+def predictions(accuracy: Floats, cost_usd: Floats, latency_p50_s: Floats) -> Predictions:
+    """Predictions whose other figures follow from these three, each of shape (a,)."""
+    return Predictions(
+        accuracy=accuracy,
+        accuracy_low=np.maximum(accuracy - 0.05, 0),
+        accuracy_high=np.minimum(accuracy + 0.05, 1),
+        cost_usd=cost_usd,
+        latency_p50_s=latency_p50_s,
+        latency_p95_s=latency_p50_s * 2.7,
+        latency_p99_s=latency_p50_s * 4.0,
+        output_tokens=np.full_like(accuracy, 100.0),
+        energy_wh=np.zeros_like(accuracy),
+    )
+
+
+def some_predictions(arms: int = 24) -> st.SearchStrategy[Predictions]:
+    """Any predictions: ties, zeros and latencies that were never measured among them."""
+
+    def column(low: float, high: float) -> st.SearchStrategy[Floats]:
+        values = st.lists(st.floats(low, high), min_size=arms, max_size=arms)
+        return values.map(np.array)
+
+    latency = st.one_of(column(0.01, 60.0), st.just(np.full(arms, np.nan)))
+    return st.builds(predictions, column(0.0, 1.0), column(0.0, 1.0), latency)
+
+
+def some_slos() -> st.SearchStrategy[Slo]:
+    """Any valid slo over the models of `catalog`."""
+    optional = st.none() | st.floats(1e-6, 1.0)
+    names = st.lists(st.sampled_from(["m0", "m1", "m2", "m3"]), max_size=2, unique=True)
+    return st.builds(
+        Slo,
+        min_accuracy=optional,
+        accuracy_scope=st.sampled_from(AccuracyScope),
+        max_cost_usd=optional,
+        max_latency_s=st.none() | st.floats(0.01, 100.0),
+        latency_quantile=st.sampled_from([0.5, 0.95, 0.99]),
+        excluded_models=names.map(tuple),
+        exploration_rate=st.floats(0.0, 1.0),
+    )
