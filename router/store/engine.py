@@ -89,7 +89,7 @@ def connect_raw(
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction; a lost connection or a timeout inside raises Unavailable."""
-    with _one_meaning_for_away(engine), engine.begin() as connection:
+    with away_is_unavailable(engine), engine.begin() as connection:
         yield connection
 
 
@@ -105,7 +105,8 @@ def tenant_scope(engine: Engine, tenant_id: UUID) -> Iterator[Connection]:
 
 
 @contextmanager
-def _one_meaning_for_away(engine: Engine) -> Iterator[None]:
+def away_is_unavailable(engine: Engine) -> Iterator[None]:
+    """Gives every way in which Postgres can be away one meaning: Unavailable."""
     try:
         yield
     except (sa.OperationalError, sa.InterfaceError) as error:
