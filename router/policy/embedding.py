@@ -1,0 +1,105 @@
+"""The embedder seam, and the static embedder that needs no network and no GPU.
+
+A static embedder looks each token's vector up in a table and takes the mean: it costs
+microseconds, and more expensive embedders hardly route better (see the design, part 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Vector = NDArray[np.float32]
+Counts = NDArray[np.int64]
+
+EDGE_CHARS = 1_500
+"""Of a text longer than twice this, only its first and its last so many are embedded.
+
+A query's task stands at its edges; the cut bounds the cost of a decision.
+"""
+
+
+class Embedder(Protocol):
+    """Turns text into a unit vector; pure and thread-safe: the same text, the same bits.
+
+    `digest` is a hex SHA-256 that changes whenever a vector would.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name by which it is asked for."""
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of what it computes with."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length d of its vectors."""
+
+    def encode(self, text: str) -> tuple[Vector, int]:
+        """The text's unit vector (d,), zeros where it has no token, and its token count."""
+
+    def encode_many(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Counts]:
+        """The vectors (n, d) and token counts (n,); each equal to what `encode` gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticEmbedder:
+    """The mean of token vectors, scaled to unit length.
+
+    `vectors` has shape (v, d), a row per id of the tokenizer. The token count of a text
+    that was cut is scaled up by its length.
+    """
+
+    name: str
+    digest: str
+    dimensions: int
+    tokenizer: Tokenizer
+    vectors: NDArray[np.float32]
+
+    def encode(self, text: str) -> tuple[Vector, int]:
+        """As Embedder says."""
+        kept = _cut(text)
+        ids = self.tokenizer.encode(kept, add_special_tokens=False).ids
+        return self._mean(ids), _scaled(len(ids), text, kept)
+
+    def encode_many(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Counts]:
+        """As Embedder says."""
+        kept = [_cut(text) for text in texts]
+        matrix = np.zeros((len(texts), self.dimensions), np.float32)
+        counts = np.zeros(len(texts), np.int64)
+        encoded = self.tokenizer.encode_batch_fast(kept, add_special_tokens=False)
+        for row, encoding in enumerate(encoded):
+            matrix[row] = self._mean(encoding.ids)
+            counts[row] = _scaled(len(encoding.ids), texts[row], kept[row])
+        return matrix, counts
+
+    def _mean(self, ids: list[int]) -> Vector:
+        if not ids:
+            return np.zeros(self.dimensions, np.float32)
+        total: Vector = np.add.reduce(self.vectors.take(ids, axis=0, mode="clip"), axis=0)
+        length = np.sqrt(total.dot(total))
+        return total / length if length > 0 else total
+
+
+def _cut(text: str) -> str:
+    """The text's edges, with lone surrogates, which no tokenizer takes, made question marks."""
+    if len(text) > 2 * EDGE_CHARS:
+        text = text[:EDGE_CHARS] + text[-EDGE_CHARS:]
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
+
+
+def _scaled(tokens: int, text: str, kept: str) -> int:
+    return tokens if len(text) == len(kept) else round(tokens * len(text) / len(kept))
