@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from router.types import AccuracyScope, Arm, Capability, Catalog, Floats, Model, Predictions, Slo
 
-STRATEGIES = (
+STRATEGIES: tuple[tuple[str, dict[str, int]], ...] = (
     ("single", {}),
     ("chain_of_thought", {"tokens": 256}),
     ("chain_of_thought", {"tokens": 1024}),

@@ -32,8 +32,11 @@ PREDICTED = predictions(
 PER_QUERY = Slo(min_accuracy=0.85, accuracy_scope=AccuracyScope.PER_QUERY)
 
 
-def after(confidence: float, slo: Slo = PER_QUERY, **spent: float) -> int | None:
-    tried = [Tried(index=0, evidence=Evidence(confidence=confidence, **spent))]
+def after(
+    confidence: float, slo: Slo = PER_QUERY, cost_usd: float = 0.0, latency_s: float = 0.0
+) -> int | None:
+    evidence = Evidence(confidence=confidence, cost_usd=cost_usd, latency_s=latency_s)
+    tried = [Tried(index=0, evidence=evidence)]
     everything = np.ones(3, bool)
     return plan(
         PREDICTED, everything, tried, slo, Bounds(), evidence_model=MODEL, tradeoff=CURVE
