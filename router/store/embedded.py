@@ -169,6 +169,8 @@ class EmbeddedPostgres:
                 stdout=output,
                 stderr=output,
                 user=self._user,
+                group=self._user and pwd.getpwnam(self._user).pw_gid,
+                extra_groups=self._user and [],
                 cwd="/",
                 check=False,
             )

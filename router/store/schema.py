@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ UPGRADE_LOCK = 7_166_080
 LONGEST_STATEMENT_S = 600.0
 VERSION_TABLE = "create table if not exists alembic_version (version_num varchar(32) primary key)"
 
+# Alembic's environment is a global of the process.
+_one_at_a_time = threading.Lock()
+
 
 def upgrade(dsn: str) -> str:
     """Brings the database to this version's schema; returns its revision.
@@ -27,7 +31,7 @@ def upgrade(dsn: str) -> str:
     Runs online: a statement that waits a second for a lock gives up. May run twice, and
     in several processes at once.
     """
-    with _session(dsn) as connection:
+    with _one_at_a_time, _session(dsn) as connection:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": UPGRADE_LOCK})
         connection.execute(text("set lock_timeout = '1s'"))
         connection.execute(text(VERSION_TABLE))

@@ -1,0 +1,43 @@
+"""Fixtures that several rooms' tests share; the factories stand in tests/kit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[PostgresServer]:
+    """The one Postgres of the test run, with a migrated template."""
+    server = PostgresServer()
+    server.start()
+    server.make_template()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def dsn(cluster: PostgresServer) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with cluster.database() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def empty_dsn(cluster: PostgresServer) -> Iterator[str]:
+    """A database without a schema."""
+    with cluster.database(migrated=False) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def mortal() -> Iterator[PostgresServer]:
+    """A migrated cluster of the test's own, which it may kill."""
+    server = PostgresServer()
+    server.start()
+    server.make_template()
+    yield server
+    server.remove()
