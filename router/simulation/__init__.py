@@ -1,0 +1,1 @@
+"""A simulated provider and a workload with checkable answers: for the demo, tests and load."""
