@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.policy.arms import ARM_FEATURES
 from router.policy.embedding import Embedder
@@ -37,28 +39,41 @@ TEXT_FEATURES = (
 """Names of the columns of `text_features`."""
 
 _SCANNED_CHARS = 4_000
-_NUMBER = re.compile(r"\d+")
-_OPTION = re.compile(r"(?:^|[\s(])[A-J][).:]\s")
-_OPERATOR = re.compile(r"[-+*/=^<>×÷]")
-_CODE = re.compile(r"```|\bdef |\bclass |\breturn\b|[{};]\s*\n")
-_SYMBOL = re.compile(r"[^\w\s]")
-_UPPER = re.compile(r"[A-Z]")
-_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+_NUMBER = re.compile(r"[0-9]+")
+_OPTION = re.compile(r"[A-J][).:]\s")
+_CODE_MARKS = ("```", "def ", "class ", "return ", ";\n", "{\n", "}\n")
+
+_DIGIT, _UPPER, _OPERATOR, _SYMBOL, _NON_ASCII = range(1, 6)
+
+
+def _classes() -> NDArray[np.uint8]:
+    classes = np.zeros(256, np.uint8)
+    classes[[ord(each) for each in string.punctuation]] = _SYMBOL
+    classes[[ord(each) for each in "-+*/=^<>"]] = _OPERATOR
+    classes[[ord(each) for each in string.digits]] = _DIGIT
+    classes[[ord(each) for each in string.ascii_uppercase]] = _UPPER
+    classes[128:] = _NON_ASCII
+    return classes
+
+
+_CLASSES = _classes()
 
 
 def text_features(text: str, tokens: int) -> list[float]:
     """The features of a text, in the order of TEXT_FEATURES.
 
     Only the first 2,000 and the last 2,000 characters are scanned, so that a long text
-    costs no more than a short one.
+    costs no more than a short one. A character beyond ASCII counts its UTF-8 bytes.
     """
     chars = len(text)
     if chars > _SCANNED_CHARS:
         text = text[: _SCANNED_CHARS // 2] + text[-_SCANNED_CHARS // 2 :]
-    scanned = max(len(text), 1)
+    classes = _CLASSES[np.frombuffer(text.encode(errors="replace"), np.uint8)]
+    counts = np.bincount(classes, minlength=_NON_ASCII + 1).tolist()
+    numbers = _NUMBER.findall(text) if counts[_DIGIT] else []
+    scanned = max(len(classes), 1)
     words = text.count(" ") + 1
-    numbers = _NUMBER.findall(text)
-    digits = sum(map(len, numbers))
+    symbols = counts[_SYMBOL] + counts[_OPERATOR]
     return [
         math.log1p(chars),
         math.log1p(tokens),
@@ -67,15 +82,15 @@ def text_features(text: str, tokens: int) -> list[float]:
         math.log1p(text.count("\n")),
         math.log1p(len(numbers)),
         float(max(map(len, numbers), default=0)),
-        digits / scanned,
-        len(_UPPER.findall(text)) / scanned,
-        len(_SYMBOL.findall(text)) / scanned,
-        0.0 if text.isascii() else len(_NON_ASCII.findall(text)) / scanned,
+        counts[_DIGIT] / scanned,
+        counts[_UPPER] / scanned,
+        symbols / scanned,
+        counts[_NON_ASCII] / scanned,
         math.log1p(text.count("?")),
-        math.log1p(len(_OPTION.findall(text))),
+        math.log1p(len(_OPTION.findall(text))) if counts[_UPPER] else 0.0,
         math.log1p(text.count(",")),
-        1.0 if _CODE.search(text) else 0.0,
-        math.log1p(len(_OPERATOR.findall(text))),
+        1.0 if any(mark in text for mark in _CODE_MARKS) else 0.0,
+        math.log1p(counts[_OPERATOR]),
     ]
 
 
