@@ -15,7 +15,6 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from router.bundle import probe
 from router.bundle.manifest import ACCURACY, GOLDEN
 from router.errors import BundleRefused
 from router.types import Floats
@@ -23,6 +22,7 @@ from router.types import Floats
 RTOL = 1e-9
 TIMEOUT_S = 15.0
 
+_PROBE = Path(__file__).with_name("probe.py")
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -96,7 +96,7 @@ def _answer(directory: Path, timeout_s: float) -> Floats:
     with answer.open("wb") as out, messages.open("wb") as err:
         try:
             status = subprocess.run(
-                [sys.executable, "-I", probe.__file__, str(directory)],
+                [sys.executable, "-I", str(_PROBE), str(directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -107,6 +107,10 @@ def _replace(directory: Path, files: Files) -> None:
         write_files(fresh, files)
         if directory.exists():
             directory.rename(old)
-        fresh.rename(directory)
+        try:
+            fresh.rename(directory)
+        except OSError:
+            old.rename(directory)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
