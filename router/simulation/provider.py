@@ -25,7 +25,7 @@ import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -74,7 +74,11 @@ class Provider:
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/models", self.models, methods=["GET"]),
             ],
-            exception_handlers={ApiError: _refuse, HTTPException: _refuse_http},
+            exception_handlers={
+                ApiError: _refuse,
+                HTTPException: _refuse_http,
+                ClientDisconnect: _give_up,
+            },
         )
 
     async def chat(self, request: Request) -> Response:
@@ -200,11 +204,14 @@ def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
+    """Reads the body to its end even when it is too large, so that the caller hears of it."""
+    body, received = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise ApiError(413, f"The body is over {MAX_BODY_BYTES} bytes; send a shorter one.")
+        received += len(chunk)
+        if received <= MAX_BODY_BYTES:
+            body += chunk
+    if received > MAX_BODY_BYTES:
+        raise ApiError(413, f"The body is over {MAX_BODY_BYTES} bytes; send a shorter one.")
     return bytes(body)
 
 
@@ -222,6 +229,10 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
     message = f"{http.detail}: only POST /v1/chat/completions and GET /v1/models are here."
     return await _refuse(request, ApiError(http.status_code, message))
+
+
+async def _give_up(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)
 
 
 if __name__ == "__main__":

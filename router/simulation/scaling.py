@@ -70,7 +70,7 @@ def effort(arm: Arm) -> Effort:
         case Strategy.SINGLE:
             return Effort()
         case Strategy.CHAIN_OF_THOUGHT:
-            return Effort(tokens=int(params.get("tokens", REFINEMENT_TOKENS)))
+            return Effort(tokens=int(params.get("tokens", SAMPLE_TOKENS)))
         case Strategy.SELF_CONSISTENCY:
             tokens = 0 if params.get("base") == Strategy.SINGLE else SAMPLE_TOKENS
             return Effort(tokens=int(params.get("tokens", tokens)), samples=int(params["samples"]))

@@ -97,13 +97,13 @@ def questions(count: int, seed: int) -> list[Question]:
 def score(question: Question, answer: str) -> float:
     """1.0 when the library gives the answer full marks, else 0.0.
 
-    The library gives part marks to any text that contains the right answer; those
-    are none here.
+    The library gives part marks to a text that contains the right answer, which for
+    spell_backward may add up to a hair over 1; those are none here.
     """
     if not question.entry:
         return float(answer.strip() == question.answer)
     marks = _dataset(question.task, 0, 0).score_answer(answer.strip(), dict(question.entry))
-    return float(marks >= 1.0)
+    return float(marks == 1.0)
 
 
 def _question(task: str, level: int, seed: int, index: int, query_id: str) -> Question:
