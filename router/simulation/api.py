@@ -59,7 +59,7 @@ class ChatRequest(BaseModel):
 
     model: str
     messages: list[_Message] = Field(min_length=1)
-    n: int = Field(1, ge=1, le=128)
+    n: int | None = Field(None, ge=1, le=128)
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -81,7 +81,7 @@ class ChatRequest(BaseModel):
     def effort(self) -> Effort:
         """Thought from the prompt or `reasoning_effort`; rounds from the answers so far."""
         rounds = 1 + sum(message.role == "assistant" for message in self.messages)
-        return Effort(tokens=self._thought_tokens(), rounds=rounds, samples=self.n)
+        return Effort(tokens=self._thought_tokens(), rounds=rounds, samples=self.n or 1)
 
     def _thought_tokens(self) -> int:
         if self.reasoning_effort is not None:

@@ -185,6 +185,7 @@ async def test_log_probabilities_come_when_asked_for(
     ("options", "compute"),
     [
         ({}, 1),
+        ({"n": None, "temperature": None, "stream": False}, 1),
         ({"reasoning_effort": "minimal"}, 1),
         ({"reasoning_effort": "low"}, 2),
         ({"reasoning_effort": "medium"}, 4),
