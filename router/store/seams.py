@@ -30,14 +30,16 @@ class Kind(StrEnum):
 class Record:
     """One row on its way to Postgres.
 
-    `key` is the caller's request id (or the row's own id when there is none), `digest`
-    the SHA-256 of the request body, `row` a JSON object whose names are the columns of
-    the kind's table, `tenant_id` among them.
+    `key` is the caller's request id (or the row's own id when there is none), `row_id`
+    the decision, attempt or outcome id, `digest` the SHA-256 of the request body, `row` a
+    JSON object whose names are the columns of the kind's table, `tenant_id` among them.
+    A decision's `occurred_at`, and `decided_at` of the others, is the time in its id.
     """
 
     kind: Kind
     tenant_id: UUID
     key: UUID
+    row_id: UUID
     digest: bytes
     row: bytes
 
@@ -204,7 +206,7 @@ class Changes(Protocol):
         """Blocks until a change is announced (True) or the time is over (False).
 
         After a lost connection it connects anew and returns True, since announcements
-        may have been missed.
+        may have been missed. While Postgres is away it returns False.
         """
 
     def close(self) -> None:
