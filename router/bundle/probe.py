@@ -1,13 +1,15 @@
 """The child process that loads a booster first, so that a bad one kills no server.
 
-Run by path, `python -I probe.py DIRECTORY`, and apart from the rest of Leadline: it
-imports nothing but what predicting needs. It reads accuracy.txt and golden.safetensors
-and writes one JSON line, the raw outputs of the golden rows.
+Run by path, `python -I -S probe.py DIRECTORY LIBRARY COLUMNS`, with nothing imported but
+the standard library: LightGBM is called through its C interface, in a fifth of the time
+that its Python package takes to import. Reads accuracy.txt and rows.f64 (row-major
+float64) and writes one JSON line, the raw score of every row.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -19,16 +21,15 @@ MAX_CPU_S = 20
 MAX_MEMORY_BYTES = 4 << 30
 MAX_OUTPUT_BYTES = 16 << 20
 
-_HEAVY = ("sklearn", "pandas", "matplotlib", "pyarrow", "graphviz", "dask", "cffi", "datatable")
-"""What lightgbm imports when it finds it, and predicting does without; a second of it."""
+_FLOAT64, _ROW_MAJOR, _RAW_SCORE = 1, 1, 1  # C_API_DTYPE_FLOAT64, -, C_API_PREDICT_RAW_SCORE
 
 
-def main(directory: Path) -> None:
-    """Predicts the golden rows within limits on time, memory and output."""
+def main(directory: Path, library: str, columns: int) -> None:
+    """Predicts the rows within limits on time, memory and output."""
     _limit()
     answer = os.dup(1)
-    os.dup2(2, 1)  # lightgbm's own messages must not mix with the answer
-    raw = _predict(directory)
+    os.dup2(2, 1)  # LightGBM's own messages must not mix with the answer
+    raw = _predict(directory, library, columns)
     with os.fdopen(answer, "w") as out:
         out.write(json.dumps(raw) + "\n")
 
@@ -45,16 +46,32 @@ def _limit() -> None:
     signal.alarm(2 * MAX_CPU_S)
 
 
-def _predict(directory: Path) -> list[float]:
-    for name in _HEAVY:
-        sys.modules[name] = None  # type: ignore[assignment]
-    from lightgbm import Booster  # noqa: PLC0415
-    from safetensors.numpy import load_file  # noqa: PLC0415
+def _predict(directory: Path, library: str, columns: int) -> list[float]:
+    lightgbm = ctypes.CDLL(library)
+    text = (directory / "accuracy.txt").read_bytes()
+    rows = (directory / "rows.f64").read_bytes()
+    count = len(rows) // 8 // columns
+    booster, trees, length = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int64()
+    raw = (ctypes.c_double * count)()
+    _check(
+        lightgbm,
+        lightgbm.LGBM_BoosterLoadModelFromString(text, ctypes.byref(trees), ctypes.byref(booster)),
+    )
+    _check(
+        lightgbm,
+        lightgbm.LGBM_BoosterPredictForMat(
+            *(booster, rows, _FLOAT64, ctypes.c_int32(count), ctypes.c_int32(columns)),
+            *(_ROW_MAJOR, _RAW_SCORE, 0, -1, b"num_threads=1", ctypes.byref(length), raw),
+        ),
+    )
+    return list(raw)
 
-    rows = load_file(directory / "golden.safetensors")["rows"]
-    booster = Booster(model_str=(directory / "accuracy.txt").read_text("utf-8"))
-    return [float(score) for score in booster.predict(rows, raw_score=True, num_threads=1)]
+
+def _check(lightgbm: ctypes.CDLL, status: int) -> None:
+    if status != 0:
+        lightgbm.LGBM_GetLastError.restype = ctypes.c_char_p
+        sys.exit(lightgbm.LGBM_GetLastError().decode(errors="replace"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -87,16 +87,17 @@ def attempt(booster: bytes, golden: Golden, *, timeout_s: float = TIMEOUT_S) -> 
     with tempfile.TemporaryDirectory(prefix="leadline-probe-") as name:
         directory = Path(name)
         (directory / ACCURACY).write_bytes(booster)
-        (directory / GOLDEN).write_bytes(golden.to_bytes())
-        golden.compare(_answer(directory, timeout_s))
+        (directory / "rows.f64").write_bytes(golden.rows.tobytes())
+        golden.compare(_answer(directory, golden.rows.shape[1], timeout_s))
 
 
-def _answer(directory: Path, timeout_s: float) -> Floats:
+def _answer(directory: Path, columns: int, timeout_s: float) -> Floats:
     answer, messages = directory / "answer", directory / "messages"
+    command = [sys.executable, "-I", "-S", str(_PROBE), str(directory), _library(), str(columns)]
     with answer.open("wb") as out, messages.open("wb") as err:
         try:
             status = subprocess.run(
-                [sys.executable, "-I", str(_PROBE), str(directory)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -108,19 +109,28 @@ def _answer(directory: Path, timeout_s: float) -> Floats:
         except subprocess.TimeoutExpired:
             raise BundleRefused(f"the booster hangs: no answer within {timeout_s:g} s") from None
     if status != 0:
-        raise BundleRefused(f"the booster {_death(status)} the process that tried it")
+        raise BundleRefused(f"the booster {_death(status, messages)}")
     try:
         return np.array(json.loads(answer.read_bytes()), np.float64)
     except ValueError:
         raise BundleRefused("the booster's trial gave no readable answer") from None
 
 
-def _death(status: int) -> str:
+def _library() -> str:
+    """Where LightGBM's shared library stands, wherever its package keeps it."""
+    from lightgbm import basic  # noqa: PLC0415
+
+    return str(vars(basic)["_LIB"]._name)  # noqa: SLF001
+
+
+def _death(status: int, messages: Path) -> str:
     if status > 0:
-        return f"is refused by LightGBM, which ended (status {status})"
+        last = messages.read_bytes()[-200:].decode(errors="replace").strip().splitlines()[-1:]
+        return f"is refused by LightGBM: {''.join(last) or status}"
+    name = signal.Signals(-status).name
     if -status in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
-        return f"takes too long and ended ({signal.Signals(-status).name})"
-    return f"crashes ({signal.Signals(-status).name})"
+        return f"takes too long or too much: the process that tried it ended by {name}"
+    return f"crashes the process that tried it ({name})"
 
 
 def _environment() -> dict[str, str]:
