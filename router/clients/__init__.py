@@ -1,0 +1,32 @@
+"""Clients of the server: `Client` blocks, `AsyncClient` awaits; both say the same things."""
+
+from router.clients.aio import AsyncClient
+from router.clients.connection import Tls
+from router.clients.running import Attempt, Run
+from router.clients.sync import Client
+from router.clients.values import (
+    DecisionRecord,
+    NextStep,
+    OutcomeRecord,
+    OutcomeReport,
+    OutcomesSummary,
+    Prediction,
+    RefusedOutcome,
+    RoutedDecision,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Attempt",
+    "Client",
+    "DecisionRecord",
+    "NextStep",
+    "OutcomeRecord",
+    "OutcomeReport",
+    "OutcomesSummary",
+    "Prediction",
+    "RefusedOutcome",
+    "RoutedDecision",
+    "Run",
+    "Tls",
+]

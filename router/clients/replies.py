@@ -1,0 +1,185 @@
+"""From the server's replies to values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from router.clients.errors import named
+from router.clients.messages import (
+    arm_of,
+    model_of,
+    policy_record_of,
+    slo_of,
+    time_of,
+)
+from router.clients.values import (
+    DecisionRecord,
+    NextStep,
+    OutcomeRecord,
+    OutcomesSummary,
+    Prediction,
+    RefusedOutcome,
+    RoutedDecision,
+)
+from router.errors import LeadlineError
+from router.types import Arm, Model, PolicyRecord, PolicySource, Slo, SloStatus
+from router.v1 import catalog_pb2, policies_pb2, router_pb2, slos_pb2
+
+_SLO_STATUS = {
+    router_pb2.SLO_STATUS_MET: SloStatus.MET,
+    router_pb2.SLO_STATUS_BEST_EFFORT: SloStatus.BEST_EFFORT,
+    router_pb2.SLO_STATUS_NO_SLO: SloStatus.NO_SLO,
+}
+_POLICY_SOURCE = {
+    router_pb2.POLICY_SOURCE_LEARNED: PolicySource.LEARNED,
+    router_pb2.POLICY_SOURCE_STATIC: PolicySource.STATIC,
+    router_pb2.POLICY_SOURCE_IMPORT: PolicySource.IMPORT,
+}
+
+
+def decision(message: router_pb2.RouteResponse) -> RoutedDecision:
+    """Reads a decision."""
+    return RoutedDecision(
+        decision_id=UUID(message.decision_id),
+        chosen=prediction(message.chosen),
+        difficulty=message.difficulty,
+        propensity=message.propensity,
+        alternatives=tuple(map(prediction, message.alternatives)),
+        slo_status=_SLO_STATUS[message.slo_status],
+        slo_version=message.slo_version,
+        reason=message.reason,
+        policy_version=message.policy_version,
+        policy_source=_POLICY_SOURCE[message.policy_source],
+        should_continue=message.should_continue,
+        input_tokens=message.input_tokens,
+    )
+
+
+def prediction(message: router_pb2.Prediction) -> Prediction:
+    """Reads what an arm is expected to bring."""
+    return Prediction(
+        arm=arm_of(message.arm),
+        accuracy=message.accuracy,
+        accuracy_low=message.accuracy_low,
+        accuracy_high=message.accuracy_high,
+        cost_usd=message.cost_usd,
+        latency_p50_s=message.latency_p50_s if message.HasField("latency_p50_s") else None,
+        latency_p95_s=message.latency_p95_s if message.HasField("latency_p95_s") else None,
+        latency_p99_s=message.latency_p99_s if message.HasField("latency_p99_s") else None,
+        energy_wh=message.energy_wh,
+    )
+
+
+def batch(message: router_pb2.RouteBatchResponse) -> tuple[RoutedDecision | LeadlineError, ...]:
+    """Reads many decisions, each a decision or the error in its place."""
+    return tuple(
+        decision(result.response)
+        if result.HasField("response")
+        else named(result.error.reason, result.error.message)
+        for result in message.results
+    )
+
+
+def next_step(message: router_pb2.ContinueResponse) -> NextStep:
+    """Reads what to do after an attempt."""
+    return NextStep(
+        keep=message.keep,
+        chosen=prediction(message.next) if message.HasField("next") else None,
+        attempt=message.attempt,
+        accuracy=message.accuracy,
+        reason=message.reason,
+    )
+
+
+def outcome_id(message: router_pb2.ReportOutcomeResponse) -> UUID:
+    """Reads the id of a reported outcome."""
+    return UUID(message.outcome_id)
+
+
+def unread(message: router_pb2.ReportOutcomesResponse) -> router_pb2.ReportOutcomesResponse:
+    """Leaves the reply to one stream of a long report for `summary`."""
+    return message
+
+
+def summary(
+    replies: Iterable[tuple[int, router_pb2.ReportOutcomesResponse]],
+) -> OutcomesSummary:
+    """Adds up the replies to the parts of a long report; each comes with its first index."""
+    accepted, refused_count = 0, 0
+    refused: list[RefusedOutcome] = []
+    for start, reply in replies:
+        accepted += reply.accepted
+        refused_count += reply.refused_count
+        refused += [
+            RefusedOutcome(index=start + each.index, reason=each.reason, message=each.message)
+            for each in reply.refused
+        ]
+    return OutcomesSummary(accepted=accepted, refused=tuple(refused), refused_count=refused_count)
+
+
+def decision_record(message: router_pb2.GetDecisionResponse) -> DecisionRecord:
+    """Reads a decision as it was logged."""
+    return DecisionRecord(
+        decision=decision(message.decision),
+        occurred_at=time_of(message.occurred_at),
+        slo=message.slo,
+        labels=dict(message.labels),
+        predictions=tuple(map(prediction, message.predictions)),
+        outcomes=tuple(map(_outcome, message.outcomes)),
+    )
+
+
+def _outcome(message: router_pb2.OutcomeRecord) -> OutcomeRecord:
+    return OutcomeRecord(
+        outcome_id=UUID(message.outcome_id),
+        attempt=message.attempt,
+        score=message.score if message.HasField("score") else None,
+        source=message.source,
+        cost_usd=message.cost_usd if message.HasField("cost_usd") else None,
+        latency_s=message.latency_s if message.HasField("latency_s") else None,
+        error=message.error,
+        occurred_at=time_of(message.occurred_at),
+    )
+
+
+def slos(message: slos_pb2.ListSlosResponse) -> tuple[Slo, ...]:
+    """Reads slos."""
+    return tuple(map(slo_of, message.slos))
+
+
+def slo(message: slos_pb2.GetSloResponse | slos_pb2.PutSloResponse) -> Slo:
+    """Reads one slo."""
+    return slo_of(message.slo)
+
+
+def models(message: catalog_pb2.ListModelsResponse) -> tuple[Model, ...]:
+    """Reads models."""
+    return tuple(map(model_of, message.models))
+
+
+def arms(message: catalog_pb2.ListArmsResponse) -> tuple[Arm, ...]:
+    """Reads arms."""
+    return tuple(map(arm_of, message.arms))
+
+
+def revision(message: catalog_pb2.PutModelResponse | catalog_pb2.PutArmResponse) -> int:
+    """Reads the catalog's revision."""
+    return message.revision
+
+
+def policies(message: policies_pb2.ListPoliciesResponse) -> tuple[PolicyRecord, ...]:
+    """Reads registered policies."""
+    return tuple(map(policy_record_of, message.policies))
+
+
+def policy(
+    message: policies_pb2.GetPolicyResponse | policies_pb2.PromotePolicyResponse,
+) -> PolicyRecord:
+    """Reads one registered policy."""
+    return policy_record_of(message.policy)
+
+
+def policy_or_none(message: policies_pb2.RollbackPolicyResponse) -> PolicyRecord | None:
+    """Reads the policy that serves after a rollback; None is the static fallback."""
+    return policy_record_of(message.policy) if message.HasField("policy") else None

@@ -1,0 +1,158 @@
+"""The client that blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+import grpc
+
+from router.clients import administration, calls, replies, running
+from router.clients.calls import Call, Query, RouteOptions
+from router.clients.connection import OPTIONS, Connection, Tls
+from router.clients.running import Attempt, Execute, Grade, Run
+from router.clients.values import OutcomeReport, OutcomesSummary
+from router.types import Arm
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _blocking(build: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """The method that makes the call and waits for its reply."""
+
+    @wraps(build)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.perform(build(*args, **kwargs))
+
+    return method
+
+
+class Client:
+    """Calls a Leadline server; thread-safe. A context manager that closes the connection.
+
+    Without arguments it reads LEADLINE_ADDRESS and LEADLINE_API_KEY. Every call is tried
+    again while the server is away, within `timeout_s` in all, and raises the
+    LeadlineError that the server raised.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        api_key: str | None = None,
+        tls: bool | Tls = False,
+        timeout_s: float = 2.0,
+    ) -> None:
+        self._connection = Connection.of(
+            address=address, api_key=api_key, tls=tls, timeout_s=timeout_s
+        )
+        target, credentials = self._connection.address, self._connection.credentials
+        self._channel = (
+            grpc.insecure_channel(target, OPTIONS)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, OPTIONS)
+        )
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    route = _blocking(calls.route)
+    route_batch = _blocking(calls.route_batch)
+    continue_ = _blocking(calls.continue_)
+    report_outcome = _blocking(calls.report_outcome)
+    get_decision = _blocking(calls.get_decision)
+    list_slos = _blocking(administration.list_slos)
+    get_slo = _blocking(administration.get_slo)
+    put_slo = _blocking(administration.put_slo)
+    list_models = _blocking(administration.list_models)
+    put_model = _blocking(administration.put_model)
+    list_arms = _blocking(administration.list_arms)
+    put_arm = _blocking(administration.put_arm)
+    list_policies = _blocking(administration.list_policies)
+    get_policy = _blocking(administration.get_policy)
+    promote_policy = _blocking(administration.promote_policy)
+    rollback_policy = _blocking(administration.rollback_policy)
+
+    def report_outcomes(self, outcomes: Iterable[OutcomeReport]) -> OutcomesSummary:
+        """Reports many outcomes; the summary names those that were refused."""
+        parts = calls.report_parts(outcomes)
+        return replies.summary((start, self.perform(part)) for start, part in parts)
+
+    def run(
+        self,
+        query: Query,
+        call: Callable[[Arm], T | Attempt[T]],
+        score: Callable[[T], float] | None = None,
+        *,
+        source: str = "exact",
+        **options: Unpack[RouteOptions],
+    ) -> Run[T]:
+        """Routes the query, runs `call` on the chosen arm, continues when asked, and reports.
+
+        `call` answers with one arm and returns the answer, or an Attempt that also says
+        its cost, tokens and confidence. `score` gives each answer a score in [0, 1] and
+        `source` says where it comes from. What `call` or `score` raises is raised here.
+        """
+        steps = running.walk(
+            query, options, scored=score is not None, source=source, clock=time.perf_counter
+        )
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = self._take(step, call, score)
+                except Exception as error:  # noqa: BLE001 (the walk reports it and raises it)
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            run: Run[T] = end.value
+            return run
+
+    def _take(self, step: running.Step, call: Callable[[Arm], Any], score: Any) -> Any:
+        match step:
+            case Execute(arm=arm):
+                return call(arm)
+            case Grade(answer=answer):
+                return score(answer)
+            case Call():
+                return self.perform(step)
+
+    def perform(self, call: Call[T]) -> T:
+        """Sends a call, again while that is safe and time is left, and reads the reply."""
+        patience = self._connection.patience(time.monotonic())
+        while True:
+            try:
+                reply = self._send(call, patience.left_s(time.monotonic()))
+            except grpc.RpcError as error:
+                time.sleep(patience.pause_s(error, time.monotonic()))
+            else:
+                return call.read(reply)
+
+    def _send(self, call: Call[Any], timeout_s: float) -> Any:
+        method = self._methods.get(call.path)
+        if method is None:
+            kind = self._channel.stream_unary if call.streams else self._channel.unary_unary
+            method = kind(call.path, calls.serialize, call.response.FromString)
+            self._methods[call.path] = method
+        return method(call.sent(), timeout=timeout_s, metadata=self._connection.metadata)
+
+    def close(self) -> None:
+        """Closes the connection; a second call does nothing."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self._connection.address!r})"
