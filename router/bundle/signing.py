@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from router.bundle.manifest import MANIFEST, MAX_BYTES, SIGNATURE
 from router.errors import BundleRefused, ConfigurationError
 
 _CONTEXT = b"leadline bundle manifest v1\n"
+_KEY_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def key_id(public_key: bytes) -> str:
@@ -57,8 +59,7 @@ class SigningKey:
 
     def sign(self, manifest: bytes) -> bytes:
         """The content of manifest.sig for these bytes of a manifest."""
-        signature = self._private.sign(_CONTEXT + manifest).hex()
-        return json.dumps({"key_id": self.key_id, "signature": signature}).encode()
+        return _written(self.key_id, self._private.sign(_CONTEXT + manifest))
 
     def __repr__(self) -> str:
         return f"SigningKey({self.key_id})"
@@ -106,12 +107,13 @@ def _parse(signature: bytes) -> tuple[str, bytes]:
         signer, raw = str(plain["key_id"]), bytes.fromhex(plain["signature"])
     except (ValueError, TypeError, KeyError, RecursionError):
         raise BundleRefused(f"{SIGNATURE} is not a JSON object of key_id and signature") from None
-    if (
-        len(plain) != 2
-        or json.dumps({"key_id": signer, "signature": raw.hex()}).encode() != signature
-    ):
-        raise BundleRefused(f"{SIGNATURE} is not in its canonical form")
-    return signer[:64], raw
+    if not _KEY_ID.fullmatch(signer) or _written(signer, raw) != signature:
+        raise BundleRefused(f"{SIGNATURE} is not in the form that Leadline writes")
+    return signer, raw
+
+
+def _written(signer: str, raw: bytes) -> bytes:
+    return json.dumps({"key_id": signer, "signature": raw.hex()}).encode()
 
 
 def _create(path: Path) -> None:
