@@ -1,0 +1,73 @@
+"""From query texts to contexts: embedded once, projected by what a split's training side shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from router.policy.embedding import Embedder
+from router.policy.features import TEXT_FEATURES, FeatureSpec
+from router.types import Floats
+from training.dataset import Indices
+
+COMPONENTS = 32
+_BATCH_TEXTS = 2_048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """q queries: text features (q, t) and embeddings (q, d) with the embedder that made them."""
+
+    texts: Floats
+    vectors: Floats
+    embedder: Embedder
+
+    @classmethod
+    def of(cls, queries: Sequence[str], embedder: Embedder) -> Self:
+        """Encodes the queries, some at a time."""
+        spec = FeatureSpec(
+            embedder=embedder.name,
+            embedder_digest=embedder.digest,
+            mean=np.zeros(embedder.dimensions),
+            components=np.eye(embedder.dimensions),
+        )
+        parts = [
+            spec.contexts(queries[start : start + _BATCH_TEXTS], embedder)[0]
+            for start in range(0, len(queries), _BATCH_TEXTS)
+        ]
+        values = np.concatenate(parts)
+        split = len(TEXT_FEATURES)
+        return cls(texts=values[:, :split], vectors=values[:, split:], embedder=embedder)
+
+
+class Projection:
+    """Principal components of the embeddings: an estimator from Encoded queries to contexts."""
+
+    def __init__(self, *, components: int = COMPONENTS, seed: int = 0) -> None:
+        self.components = components
+        self.seed = seed
+
+    def fit(self, encoded: Encoded, queries: Indices) -> Self:
+        """Learns from the queries at these indices; one query alone gives no component."""
+        vectors = encoded.vectors[queries]
+        count = min(self.components, len(vectors) - 1, vectors.shape[1])
+        mean, components = vectors.mean(axis=0), np.empty((0, vectors.shape[1]))
+        if count > 0 and np.ptp(vectors, axis=0).any():
+            fitted = PCA(count, svd_solver="covariance_eigh", random_state=self.seed).fit(vectors)
+            components = fitted.components_
+        self.spec_ = FeatureSpec(
+            embedder=encoded.embedder.name,
+            embedder_digest=encoded.embedder.digest,
+            mean=np.ascontiguousarray(mean, np.float64),
+            components=np.ascontiguousarray(components, np.float64),
+        )
+        return self
+
+    def transform(self, encoded: Encoded) -> Floats:
+        """The contexts of all queries, shape (q, f), as the spec makes them one by one."""
+        projected = (encoded.vectors - self.spec_.mean) @ self.spec_.components.T
+        return np.hstack((encoded.texts, projected))

@@ -1,0 +1,200 @@
+"""What a bundle holds: the arrays and figures that are made of out-of-fold predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from router.errors import InvalidInput
+from router.policy.continuation import EvidenceModel
+from router.policy.embedding import Embedder
+from router.policy.features import FeatureSpec
+from router.policy.predictor import ArmArrays, Calibration
+from router.policy.tradeoff import Tradeoff
+from router.types import Arm, Floats, Mask, Model
+from training import evidence, latency
+from training.calibration import calibrate
+from training.contexts import Encoded
+from training.costs import prior_logs, smearing, with_priors
+from training.dataset import Dataset
+from training.evaluation import Figures, Predicted, prediction_figures, routing_figures
+from training.learner import Forecast, Learner
+from training.loglinear import at_rows
+from training.tradeoffs import traced
+
+LEAST_SCORED_ROWS = 50
+LEAST_QUERIES = 10
+_GOLDEN_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjusted:
+    """What out-of-fold predictions teach on top of the models; arrays as in ArmArrays.
+
+    `cost_logs` (a,) are the priors that stand in where an arm's cost was never logged.
+    """
+
+    calibration: Calibration
+    smearing: Floats
+    latency_quantiles: Floats
+    tradeoff: Tradeoff
+    evidence: EvidenceModel
+    best_arm: int
+    cost_logs: Floats
+
+    def predicted(self, forecast: Forecast) -> Predicted:
+        """Calibrated accuracy and mean cost of a forecast."""
+        return _predicted(forecast, self.calibration, self.smearing, self.cost_logs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A policy as training hands it on, under the names of a bundle's parts."""
+
+    booster_text: str
+    arrays: Mapping[str, NDArray[Any]]
+    features: FeatureSpec
+    embedder: Embedder
+    arms: tuple[Arm, ...]
+    models: tuple[Model, ...]
+    golden_rows: Floats
+    golden_raw: Floats
+    summary: Figures
+
+
+def check(dataset: Dataset) -> None:
+    """Raises InvalidInput that says what is missing when the log cannot teach."""
+    scored = int(dataset.scored.sum())
+    if scored == 0:
+        raise InvalidInput(
+            "no row has a score, so there is nothing to learn accuracy from; report outcomes "
+            "with scores first",
+            field="log",
+        )
+    queries = len(np.unique(dataset.rows.query[dataset.scored]))
+    for found, least, what in (
+        (scored, LEAST_SCORED_ROWS, "scored rows"),
+        (queries, LEAST_QUERIES, "different scored queries"),
+    ):
+        if found < least:
+            raise InvalidInput(
+                f"{found} {what} are too few to learn from; gather at least {least}", field="log"
+            )
+
+
+def adjust(dataset: Dataset, forecast: Forecast, models: Sequence[Model], seed: int) -> Adjusted:
+    """Learns calibration, spread, trade-off and evidence from an out-of-fold forecast."""
+    rows, arms = dataset.rows, len(dataset.arms)
+    raw = at_rows(forecast.raw, rows)
+    usable = dataset.scored & ~np.isnan(raw)
+    calibration = calibrate(raw[usable], rows.score[usable], rows.weight[usable])
+    factors = smearing(forecast.log_cost, rows, arms)
+    logs = prior_logs(dataset.arms, models)
+    predicted = _predicted(forecast, calibration, factors, logs)
+    tradeoff, best = traced(predicted, dataset.table("score"), dataset.table("cost_usd"))
+    rng = np.random.default_rng(seed)
+    return Adjusted(
+        calibration=calibration,
+        smearing=factors,
+        latency_quantiles=latency.spread(forecast.log_latency, rows, arms),
+        tradeoff=tradeoff,
+        evidence=evidence.fit(dataset, predicted.accuracy, rng=rng),
+        best_arm=best,
+        cost_logs=logs,
+    )
+
+
+def _predicted(
+    forecast: Forecast, calibration: Calibration, factors: Floats, cost_logs: Floats
+) -> Predicted:
+    cost = np.exp(forecast.log_cost) * factors
+    return Predicted(
+        accuracy=calibration(forecast.raw)[0],
+        cost_usd=np.where(np.isnan(cost), np.exp(cost_logs), cost),
+    )
+
+
+def figures(dataset: Dataset, held: Mask, forecast: Forecast, adjusted: Adjusted) -> Figures:
+    """What the policy reaches on held-out queries (q,), given their forecast."""
+    predicted = adjusted.predicted(forecast)
+    rows = dataset.rows.take(held[dataset.rows.query])
+    return {
+        "queries": int(held.sum()),
+        "prediction": prediction_figures(predicted.accuracy, forecast.raw, rows),
+        "routing": routing_figures(dataset, held, predicted, adjusted.tradeoff, adjusted.best_arm),
+    }
+
+
+def trained(
+    dataset: Dataset, encoded: Encoded, learner: Learner, adjusted: Adjusted, held_out: Figures
+) -> Trained:
+    """Puts the final models and what was learnt out of fold together."""
+    text = learner.accuracy_.booster_.model_to_string()
+    golden = _golden_rows(dataset, encoded, learner)
+    raw = lightgbm.Booster(model_str=text).predict(golden, raw_score=True, num_threads=1)
+    return Trained(
+        booster_text=text,
+        arrays=_arrays(learner, adjusted),
+        features=learner.projection_.spec_,
+        embedder=encoded.embedder,
+        arms=dataset.arms,
+        models=tuple(learner.models),
+        golden_rows=golden,
+        golden_raw=np.asarray(raw, np.float64),
+        summary=_summary(dataset, learner, held_out),
+    )
+
+
+def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
+    per_arm = ArmArrays(
+        mean_accuracy=learner.table_.mean_accuracy_,
+        mean_cost_usd=learner.table_.mean_cost_usd_,
+        cost_weights=with_priors(learner.cost_.weights_, adjusted.cost_logs),
+        cost_smearing=adjusted.smearing,
+        token_weights=learner.tokens_.weights_,
+        latency_weights=learner.latency_.weights_,
+        latency_quantiles=adjusted.latency_quantiles,
+    )
+    calibration, spec = adjusted.calibration, learner.projection_.spec_
+    return {
+        **{name: getattr(per_arm, name) for name in ArmArrays.__slots__},
+        **{f"calibration_{name}": getattr(calibration, name) for name in Calibration.__slots__},
+        **adjusted.tradeoff.to_mapping(),
+        **adjusted.evidence.to_mapping(),
+        "feature_mean": spec.mean,
+        "feature_components": spec.components,
+    }
+
+
+def _golden_rows(dataset: Dataset, encoded: Encoded, learner: Learner) -> Floats:
+    """Real rows, spread over the log, as the final booster sees them."""
+    places = np.unique(np.linspace(0, len(dataset.rows) - 1, _GOLDEN_ROWS).astype(np.intp))
+    rows = dataset.rows.take(places)
+    contexts = learner.projection_.transform(encoded)
+    return np.hstack((contexts[rows.query], learner.table_.descriptors_[rows.arm]))
+
+
+def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:
+    unpriced = np.isnan(learner.cost_.weights_[:, 0])
+    untimed = np.isnan(learner.latency_.weights_[:, 0])
+    return {
+        "dataset_digest": dataset.digest,
+        "rows": len(dataset.rows),
+        "scored_rows": int(dataset.scored.sum()),
+        "queries": len(dataset.queries),
+        "arms": len(dataset.arms),
+        "watermark": dataset.watermark.isoformat() if dataset.watermark else None,
+        "seed": learner.seed,
+        "arms_with_prior_cost": _keys(dataset, unpriced),
+        "arms_without_latency": _keys(dataset, untimed),
+        "held_out": held_out,
+    }
+
+
+def _keys(dataset: Dataset, which: Mask) -> list[str]:
+    return [arm.key for arm, named in zip(dataset.arms, which, strict=True) if named]
