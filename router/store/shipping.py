@@ -25,7 +25,7 @@ CHECKPOINTED_WAL_BYTES = 1 << 20
 TRUNCATED_WAL_BYTES = 64 << 20
 
 STAGING = """
-create temporary table if not exists staging (kind text, payload jsonb) on commit delete rows
+create temporary table staging (kind text, payload jsonb) on commit drop
 """
 MOVE = """
 insert into {table} select row.* from staging, jsonb_populate_record(null::{table}, payload) as row
@@ -38,6 +38,26 @@ REFUSED_BY_POSTGRES = (
     psycopg.errors.ProgramLimitExceeded,
     UnicodeDecodeError,
 )
+
+
+def copy_into_logs(
+    connection: psycopg.Connection[Any], payloads: Sequence[tuple[str, str]]
+) -> dict[str, int]:
+    """Inserts (kind, JSON row) pairs by COPY inside the caller's transaction.
+
+    Rows that are there already stay. Returns how many of each kind were new.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(STAGING)
+        with cursor.copy("copy staging (kind, payload) from stdin") as copy:
+            for payload in payloads:
+                copy.write_row(payload)
+        kinds = sorted({kind for kind, _ in payloads})
+        return {kind: cursor.execute(_move(Kind(kind))).rowcount for kind in kinds}
+
+
+def _move(kind: Kind) -> sql.Composed:
+    return sql.SQL(MOVE).format(table=sql.Identifier(LOGS[kind].name), kind=sql.Literal(kind.value))
 
 
 class LogWriter:
@@ -53,12 +73,8 @@ class LogWriter:
         payloads = [(row.kind, row.row.decode()) for row in batch]
         connection = self._connected()
         self._make_partitions(connection)
-        with connection.transaction(), connection.cursor() as cursor:
-            with cursor.copy("copy staging (kind, payload) from stdin") as copy:
-                for payload in payloads:
-                    copy.write_row(payload)
-            for kind in {row.kind for row in batch}:
-                cursor.execute(_move(Kind(kind)))
+        with connection.transaction():
+            copy_into_logs(connection, payloads)
 
     def close(self) -> None:
         """Gives the connection back; the next write makes another."""
@@ -74,7 +90,6 @@ class LogWriter:
                 application_name="leadline shipper",
                 statement_timeout_s=STATEMENT_TIMEOUT_S,
             )
-            self._connection.execute(STAGING)
         return self._connection
 
     def _make_partitions(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
@@ -176,7 +191,3 @@ class ShippedFile:
             return False
         self._connection.execute("delete from records where seq <= ?", (bound,))
         return True
-
-
-def _move(kind: Kind) -> sql.Composed:
-    return sql.SQL(MOVE).format(table=sql.Identifier(LOGS[kind].name), kind=sql.Literal(kind.value))

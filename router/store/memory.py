@@ -1,0 +1,307 @@
+"""In-memory twins of the store's seams: for offline use and for tests.
+
+They keep the seams' laws but durability: what they hold ends with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from router.store.api_keys import KeyText, plain_name
+from router.store.catalog import arrange, model_not_found
+from router.store.memory_outbox import MemoryLog, MemoryOutbox
+from router.store.registry import check_rollback, policy_not_found
+from router.store.seams import ApiKey, Tenant, Topic
+from router.store.slos import next_version, slo_not_found
+from router.store.tenants import key_not_found, name_taken, tenant_not_found
+from router.types import Arm, Catalog, Identity, Model, PolicyRecord, PolicyState, Role, Slo
+
+__all__ = [
+    "MemoryCatalog",
+    "MemoryChanges",
+    "MemoryLog",
+    "MemoryOutbox",
+    "MemoryRegistry",
+    "MemorySlos",
+    "MemoryTenants",
+]
+
+Clock = Callable[[], datetime]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class MemoryChanges:
+    """The Changes seam inside one process; the other twins announce to it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._revisions = dict.fromkeys(Topic, 0)
+        self._heard = 0
+        self._closed = False
+
+    def announce(self, topic: Topic) -> int:
+        """Counts a change and wakes a `wait`; returns the topic's revision."""
+        with self._changed:
+            self._revisions[topic] += 1
+            self._changed.notify_all()
+            return self._revisions[topic]
+
+    def revisions(self) -> Mapping[Topic, int]:
+        """As the seam says."""
+        with self._changed:
+            return dict(self._revisions)
+
+    def wait(self, timeout_s: float) -> bool:
+        """As the seam says."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._count() > self._heard, timeout_s)
+            news = self._count() > self._heard
+            self._heard = self._count()
+            return news and not self._closed
+
+    def close(self) -> None:
+        """As the seam says."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _count(self) -> int:
+        return sum(self._revisions.values())
+
+
+class MemorySlos:
+    """The Slos seam."""
+
+    def __init__(self, changes: MemoryChanges | None = None) -> None:
+        self._changes = changes or MemoryChanges()
+        self._lock = threading.Lock()
+        self._versions: dict[tuple[UUID, str], list[Slo]] = {}
+
+    def current(self, tenant_id: UUID) -> Sequence[Slo]:
+        """As the seam says."""
+        with self._lock:
+            newest = [slos[-1] for (owner, _), slos in self._versions.items() if owner == tenant_id]
+        return sorted(newest, key=lambda slo: slo.name)
+
+    def get(self, tenant_id: UUID, name: str, version: int = 0) -> Slo:
+        """As the seam says."""
+        slos = self._versions.get((tenant_id, name), [])
+        if not 0 <= version <= len(slos) or not slos:
+            raise slo_not_found(name, version)
+        return slos[version - 1]
+
+    def put(self, tenant_id: UUID, slo: Slo, *, base_version: int | None, actor: str) -> Slo:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        with self._lock:
+            slos = self._versions.get((tenant_id, slo.name), [])
+            newest = slos[-1] if slos else None
+            written = next_version(newest, slo, base_version)
+            if written is not newest:
+                self._versions[tenant_id, slo.name] = [*slos, written]
+                self._changes.announce(Topic.SLOS)
+        return written
+
+
+class MemoryCatalog:
+    """The CatalogStore seam."""
+
+    def __init__(self, changes: MemoryChanges | None = None) -> None:
+        self._changes = changes or MemoryChanges()
+        self._lock = threading.Lock()
+        self._models: dict[str, Model] = {}
+        self._arms: dict[str, tuple[Arm, bool]] = {}
+
+    def read(self) -> Catalog:
+        """As the seam says."""
+        with self._lock:
+            enabled = [arm for arm, on in self._arms.values() if on]
+            revision = self._changes.revisions()[Topic.CATALOG]
+            return arrange(list(self._models.values()), enabled, revision)
+
+    def put_model(self, model: Model, *, actor: str) -> int:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        with self._lock:
+            self._models[model.name] = model
+            return self._changes.announce(Topic.CATALOG)
+
+    def put_arm(self, arm: Arm, *, enabled: bool, actor: str) -> int:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        with self._lock:
+            if arm.model not in self._models:
+                raise model_not_found(arm.model)
+            self._arms[arm.key] = (arm, enabled)
+            return self._changes.announce(Topic.CATALOG)
+
+
+class MemoryRegistry:
+    """The Registry seam."""
+
+    def __init__(self, changes: MemoryChanges | None = None, *, clock: Clock = _utc_now) -> None:
+        self._changes = changes or MemoryChanges()
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._records: dict[int, PolicyRecord] = {}
+        self._bundles: dict[int, bytes] = {}
+
+    def register(self, bundle: bytes, summary: Mapping[str, Any], *, actor: str) -> PolicyRecord:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        digest = hashlib.sha256(bundle).hexdigest()
+        with self._lock:
+            for known in self._records.values():
+                if known.bundle_sha256 == digest:
+                    return known
+            version = len(self._records) + 1
+            self._bundles[version] = bundle
+            record = PolicyRecord(
+                version=version,
+                state=PolicyState.CANDIDATE,
+                created_at=self._clock(),
+                promoted_at=None,
+                bundle_sha256=digest,
+                bundle_bytes=len(bundle),
+                summary=dict(summary),
+            )
+            self._records[version] = record
+            self._changes.announce(Topic.POLICIES)
+        return record
+
+    def records(self, limit: int = 50) -> Sequence[PolicyRecord]:
+        """As the seam says."""
+        with self._lock:
+            return sorted(self._records.values(), key=lambda record: -record.version)[:limit]
+
+    def active(self) -> PolicyRecord | None:
+        """As the seam says."""
+        return self._in_state(PolicyState.ACTIVE)
+
+    def bundle(self, version: int) -> bytes:
+        """As the seam says."""
+        if version not in self._bundles:
+            raise policy_not_found(version)
+        return self._bundles[version]
+
+    def promote(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        with self._lock:
+            if version not in self._records:
+                raise policy_not_found(version)
+            if self._records[version].state is PolicyState.ACTIVE:
+                return self._records[version]
+            self._move(PolicyState.PREVIOUS, PolicyState.CANDIDATE)
+            self._move(PolicyState.ACTIVE, PolicyState.PREVIOUS)
+            self._set(version, PolicyState.ACTIVE)
+            self._changes.announce(Topic.POLICIES)
+            return self._records[version]
+
+    def rollback(self, *, actor: str, comment: str = "", version: int = 0) -> PolicyRecord | None:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        with self._lock:
+            active = self.active()
+            check_rollback(active, version)
+            if active is not None:
+                self._move(PolicyState.ACTIVE, PolicyState.REJECTED)
+                self._move(PolicyState.PREVIOUS, PolicyState.ACTIVE)
+                self._changes.announce(Topic.POLICIES)
+            return self.active()
+
+    def _in_state(self, state: PolicyState) -> PolicyRecord | None:
+        with self._lock:
+            return next((item for item in self._records.values() if item.state is state), None)
+
+    def _move(self, old: PolicyState, new: PolicyState) -> None:
+        found = self._in_state(old)
+        if found is not None:
+            self._set(found.version, new)
+
+    def _set(self, version: int, state: PolicyState) -> None:
+        record = self._records[version]
+        promoted_at = self._clock() if state is PolicyState.ACTIVE else record.promoted_at
+        self._records[version] = replace(record, state=state, promoted_at=promoted_at)
+
+
+class MemoryTenants:
+    """The Tenants seam."""
+
+    def __init__(self, changes: MemoryChanges | None = None, *, clock: Clock = _utc_now) -> None:
+        self._changes = changes or MemoryChanges()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tenants: dict[str, Tenant] = {}
+        self._keys: dict[str, tuple[ApiKey, UUID, bytes]] = {}
+
+    def create(self, name: str, *, actor: str) -> Tenant:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        tenant = Tenant(tenant_id=uuid4(), name=plain_name(name), created_at=self._clock())
+        with self._lock:
+            if name in self._tenants:
+                raise name_taken(name)
+            self._tenants[name] = tenant
+        self._changes.announce(Topic.TENANTS)
+        return tenant
+
+    def tenants(self) -> Sequence[Tenant]:
+        """As the seam says."""
+        return sorted(self._tenants.values(), key=lambda tenant: tenant.name)
+
+    def create_key(self, tenant: str, role: Role, *, actor: str) -> tuple[ApiKey, str]:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        owner = self._known(tenant)
+        text = KeyText.new(owner.tenant_id)
+        key = ApiKey(
+            key_id=text.key_id, tenant=tenant, role=role, created_at=self._clock(), revoked_at=None
+        )
+        with self._lock:
+            self._keys[text.key_id] = (key, owner.tenant_id, text.digest)
+        self._changes.announce(Topic.TENANTS)
+        return key, text.text
+
+    def keys(self, tenant: str) -> Sequence[ApiKey]:
+        """As the seam says."""
+        owner = self._known(tenant)
+        ours = [key for key, tenant_id, _ in self._keys.values() if tenant_id == owner.tenant_id]
+        return list(reversed(ours))
+
+    def revoke_key(self, tenant: str, key_id: str, *, actor: str) -> None:  # noqa: ARG002
+        """As the seam says; there is no audit log."""
+        owner = self._known(tenant)
+        with self._lock:
+            found = self._keys.get(key_id)
+            if found is None or found[1] != owner.tenant_id:
+                raise key_not_found(tenant, key_id)
+            revoked_at = found[0].revoked_at or self._clock()
+            self._keys[key_id] = (replace(found[0], revoked_at=revoked_at), *found[1:])
+        self._changes.announce(Topic.TENANTS)
+
+    def authenticate(self, key: str) -> Identity | None:
+        """As the seam says."""
+        claimed = KeyText.parse(key)
+        found = self._keys.get(claimed.key_id) if claimed else None
+        if claimed is None or found is None:
+            return None
+        known, tenant_id, digest = found
+        ours = tenant_id == claimed.tenant_id and hmac.compare_digest(digest, claimed.digest)
+        if not ours or known.revoked_at is not None:
+            return None
+        return Identity(
+            tenant_id=tenant_id, tenant=known.tenant, role=known.role, key_id=known.key_id
+        )
+
+    def identify(self, name: str) -> Tenant | None:
+        """As the seam says."""
+        return self._tenants.get(name)
+
+    def _known(self, name: str) -> Tenant:
+        found = self.identify(name)
+        if found is None:
+            raise tenant_not_found(name)
+        return found
