@@ -7,22 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from router.bundle import booster_check, trial
 from router.bundle.archive import Files, pack_files, read_files, unpack_files
+from router.bundle.booster import FlatBooster
 from router.bundle.manifest import ACCURACY, ARRAYS, GOLDEN, MANIFEST, SIGNATURE, Manifest, parse
 from router.bundle.signing import verify
 from router.bundle.trial import Golden
 from router.errors import BundleRefused
-
-if TYPE_CHECKING:
-    from lightgbm import Booster
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -36,7 +33,7 @@ class LoadedBundle:
     """
 
     manifest: Manifest
-    booster: Booster
+    booster: FlatBooster
     arrays: Arrays
     digest: str
     signer: str
@@ -104,13 +101,13 @@ def _arrays(data: bytes) -> Arrays:
     return MappingProxyType(arrays)
 
 
-def _booster(text: bytes, golden: Golden) -> Booster:
+def _booster(text: bytes, golden: Golden) -> FlatBooster:
     from lightgbm import Booster  # noqa: PLC0415 (a second and 60 MB, once a policy is there)
     from lightgbm.basic import LightGBMError  # noqa: PLC0415
 
     try:
-        booster = Booster(model_str=text.decode())
-        golden.compare(np.asarray(booster.predict(golden.rows, raw_score=True, num_threads=1)))
+        booster = FlatBooster(Booster(model_str=text.decode()))
+        golden.compare(booster.predict(golden.rows))
     except LightGBMError as error:
         raise BundleRefused(f"LightGBM refuses {ACCURACY} ({error!s:.200})") from None
     return booster

@@ -1,0 +1,57 @@
+"""A booster that predicts through LightGBM's C interface.
+
+The Python wrapper's `predict` takes 50 us a call to prepare what never changes here, a
+third of a decision's prediction over 24 arms.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from router.types import Floats
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+_FLOAT64, _ROW_MAJOR, _NORMAL, _RAW_SCORE, _ALL_TREES = 1, 1, 0, 1, -1
+
+
+class FlatBooster:
+    """The booster's scores, and nothing else of it. Thread-safe."""
+
+    def __init__(self, booster: Booster) -> None:
+        """Takes over a loaded booster, which lives as long as this does."""
+        from lightgbm import basic  # noqa: PLC0415 (lightgbm is heavy)
+
+        self._booster = booster
+        self._handle = booster._handle  # noqa: SLF001 (the C interface asks for it)
+        self._predict = vars(basic)["_LIB"].LGBM_BoosterPredictForMat
+        self.columns: int = booster.num_feature()
+
+    def predict(self, data: Floats, *, raw_score: bool = True, num_threads: int = 1) -> Floats:
+        """The scores (n,) of rows (n, f), f the booster's columns. Raises ValueError otherwise."""
+        rows = np.ascontiguousarray(data, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.columns:
+            raise ValueError(f"rows have shape {rows.shape}, not (n, {self.columns})")
+        scores = np.empty(len(rows))
+        length = ctypes.c_int64()
+        status = self._predict(
+            self._handle,
+            ctypes.c_void_p(rows.ctypes.data),
+            _FLOAT64,
+            ctypes.c_int32(len(rows)),
+            ctypes.c_int32(self.columns),
+            _ROW_MAJOR,
+            _RAW_SCORE if raw_score else _NORMAL,
+            0,
+            _ALL_TREES,
+            f"num_threads={num_threads}".encode(),
+            ctypes.byref(length),
+            ctypes.c_void_p(scores.ctypes.data),
+        )
+        if status != 0 or length.value != len(rows):
+            raise ValueError(f"LightGBM predicted {length.value} of {len(rows)} rows")
+        return scores
