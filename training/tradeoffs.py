@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
 from router.policy.tradeoff import Tradeoff, trace
-from router.types import Floats, Mask
+from router.types import Floats
 from training.evaluation import Predicted, outcome
 
 LEAST_QUERIES = 100
@@ -22,8 +22,8 @@ def traced(predicted: Predicted, score: Floats, cost_usd: Floats) -> tuple[Trade
     that the mean of what it picked promises too much. Where every arm was tried, the
     outcomes of the picked arms stand in its place.
     """
-    usable: Mask = ~np.isnan(predicted.accuracy).any(axis=1)
-    full: Mask = usable & ~np.isnan(score).any(axis=1) & ~np.isnan(cost_usd).any(axis=1)
+    usable = np.asarray(~np.isnan(predicted.accuracy).any(axis=1), bool)
+    full = usable & ~np.isnan(score).any(axis=1) & ~np.isnan(cost_usd).any(axis=1)
     if full.sum() < LEAST_QUERIES:
         part = predicted.take(usable)
         best = int(part.accuracy.mean(axis=0).argmax())

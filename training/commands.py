@@ -1,0 +1,125 @@
+"""leadline train, and the groups that the training package adds to the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.commands.options import Dsn, JsonFlag, settings
+from router.commands.output import print_json, progress
+from training import log_commands
+from training.log_commands import SkipBadRows
+from training.shown import left_out, tell
+
+if TYPE_CHECKING:
+    from router.settings import Settings
+    from training.runs import Options
+
+STEPS = 9
+
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log", help="Outcome log: .parquet, .csv or .jsonl.", show_default=False),
+]
+OutDirectory = Annotated[
+    Path | None,
+    typer.Option("--out", help="Bundle to write; default ./policy with --log.", show_default=False),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of every split and model.")
+]
+Holdout = Annotated[
+    float, typer.Option("--holdout", min=0.05, max=0.5, help="Share of queries for the figures.")
+]
+
+
+def groups(app: typer.Typer) -> None:
+    """Adds the training package's commands."""
+    app.command("train")(train)
+    app.add_typer(log_commands.app, name="logs")
+
+
+def train(
+    *,
+    log: LogFile = None,
+    out: OutDirectory = None,
+    skip_bad_rows: SkipBadRows = False,
+    seed: Seed = 0,
+    holdout: Holdout = 0.2,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Learns a policy, from the database or from an outcome log with no database at all.
+
+    From the database the policy is registered as a candidate; nothing serves it before it
+    is promoted.
+
+    Examples: leadline train
+
+    leadline train --log outcomes.parquet --out policy
+    """
+    if log is None and out is not None:
+        raise typer.BadParameter("goes with --log; from the database, policies are registered")
+    config = settings(dsn=dsn)
+    with _options(config, seed=seed, holdout=holdout) as options:
+        if log is None:
+            found = _from_database(dsn, options)
+        else:
+            found = _from_log(log, out or Path("policy"), options, skip_bad_rows=skip_bad_rows)
+    if as_json:
+        print_json(found)
+    else:
+        tell(found)
+
+
+@contextmanager
+def _options(config: Settings, *, seed: int, holdout: float) -> Iterator[Options]:
+    from router.bundle.signing import SigningKey  # noqa: PLC0415
+    from router.commands.database import operator  # noqa: PLC0415
+    from router.offline import SIGNING_KEY  # noqa: PLC0415
+    from training.runs import Options  # noqa: PLC0415
+
+    key = SigningKey.load_or_create(config.state_dir / SIGNING_KEY)
+    with progress() as shown:
+        task = shown.add_task("reading", total=STEPS)
+
+        def step(name: str) -> None:
+            shown.update(task, description=name, advance=1)
+
+        yield Options(seed=seed, share=holdout, key=key, actor=operator(), progress=step)
+
+
+def _from_database(dsn: str, options: Options) -> dict[str, Any]:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from router.commands.database import database  # noqa: PLC0415
+    from training.runs import train_from_database  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        done = train_from_database(opened.dsn, options, now=datetime.now(UTC))
+    version = done.record.version
+    return {
+        "version": version,
+        "state": done.record.state,
+        "bundle_sha256": done.record.bundle_sha256,
+        **left_out(done.log),
+        **done.policy.summary,
+        "next": f"leadline policies promote {version}",
+    }
+
+
+def _from_log(log: Path, out: Path, options: Options, *, skip_bad_rows: bool) -> dict[str, Any]:
+    from training.runs import train_from_log  # noqa: PLC0415
+
+    done = train_from_log(log, out, options, skip_bad_rows=skip_bad_rows)
+    return {
+        "out": str(out),
+        "signing_key": options.key.public_key.hex(),
+        **left_out(done.log),
+        **done.policy.summary,
+        "next": f"leadline decide --policy {out} --queries FILE.jsonl --slo '{{}}' --out -",
+    }

@@ -1,0 +1,65 @@
+"""What the training commands say: of a log's rows and of a policy's held-out figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from router.commands.output import say
+from training.sources import Log
+
+
+def left_out(log: Log) -> dict[str, Any]:
+    """How many rows a log had, and which were left out and why."""
+    return {
+        "total_rows": log.total,
+        "refused_rows": len(log.refused),
+        "refused": [{"row": number, "why": why} for number, why in log.refused[:20]],
+        "duplicate_rows": log.duplicates,
+    }
+
+
+def tell(found: dict[str, Any]) -> None:
+    """Prints a training run's result for people."""
+    where = f"candidate {found['version']}" if "version" in found else found["out"]
+    learnt = f"{found['scored_rows']:,} scored rows, {found['queries']:,} queries"
+    say(f"policy: {where}, learnt from {learnt}, {found['arms']} arms")
+    for name, label in (("refused_rows", "bad rows"), ("duplicate_rows", "repeated rows")):
+        if found[name]:
+            say(f"left out: {found[name]:,} {label}")
+    if found["refused"]:
+        say("  " + "; ".join(f"row {each['row']}: {each['why']}" for each in found["refused"][:5]))
+    if found["arms_with_prior_cost"]:
+        arms = ", ".join(found["arms_with_prior_cost"])
+        say(f"no cost in the log, so its published prior stands in: {arms}")
+    for line in _held_out(found["held_out"]):
+        say(line)
+    say(f"next: {found['next']}")
+
+
+def _held_out(figures: dict[str, Any]) -> Iterator[str]:
+    prediction, routing = figures["prediction"], figures["routing"]
+    if not prediction["rows"]:
+        yield "no query could be held out, so nothing is known of how well it does"
+        return
+    yield (
+        f"on {figures['queries']:,} held-out queries: calibration error {prediction['ece']:.3f} "
+        f"({prediction['ece_uncalibrated']:.3f} before), Brier {prediction['brier']:.3f}, "
+        f"AUC {_or_dash(prediction['auc'])}"
+    )
+    yield f"routing figures from: {routing['how']}"
+    if "accuracy" in routing:
+        yield f"Leadline: accuracy {_reached(routing['accuracy'], routing['cost_usd'])}"
+    if "best_constant" in routing:
+        best = _reached(routing["best_constant_accuracy"], routing["best_constant_cost_usd"])
+        yield f"best constant arm: accuracy {best} ({routing['best_constant']})"
+        yield f"gap to the oracle closed: {_or_dash(routing['gap_closed'])}"
+
+
+def _reached(accuracy: float, cost_usd: float | None) -> str:
+    cost = "unknown cost" if cost_usd is None else f"${1_000 * cost_usd:.4g} per 1,000 queries"
+    return f"{accuracy:.3f} at {cost}"
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
