@@ -8,6 +8,7 @@ Each package that offers commands names a function in the entry-point group
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 import typer
@@ -16,8 +17,7 @@ from rich.console import Console
 from router.errors import LeadlineError
 
 GROUP = "leadline.commands"
-
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def build() -> typer.Typer:
@@ -36,12 +36,38 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Runs the command; a LeadlineError or Ctrl-C ends it in one line."""
+    """Runs the command and exits."""
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None, app: typer.Typer | None = None) -> int:
+    """Runs the command with the process's arguments, or with these; returns the exit code."""
     try:
-        build()()
+        code = (app or build())(args=arguments, standalone_mode=False, prog_name="leadline")
     except LeadlineError as error:
-        errors.print(f"leadline: {error.message}", style="red", markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("leadline: interrupted", style="red")
-        sys.exit(130)
+        return _failed(error.message)
+    except typer.TyperException as error:
+        return _refused(error)
+    except typer.Abort:
+        return _failed("interrupted", INTERRUPTED)
+    except OSError as error:
+        return _failed(f"{error.filename or 'the system'}: {error.strerror or error}")
+    return code if isinstance(code, int) else DONE
+
+
+def _refused(error: typer.TyperException) -> int:
+    """Bad usage; a group that was called alone has shown its help already."""
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message)
+        return BAD_USAGE
+    context = getattr(error, "ctx", None)
+    hint = f"; see '{context.command_path} --help'" if context else ""
+    return _failed(f"{message.rstrip('.')}{hint}", error.exit_code)
+
+
+def _failed(message: str, code: int = FAILED) -> int:
+    line = " ".join(message.split())
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"leadline: {line}", style="red", markup=False)
+    return code

@@ -1,0 +1,96 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.errors import ConfigurationError, InvalidInput
+
+if TYPE_CHECKING:
+    from router.settings import Settings
+    from router.types import Slo
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Dsn = Annotated[
+    str,
+    typer.Option(
+        "--dsn",
+        help="Postgres to use; default LEADLINE_DSN, else the embedded one.",
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        help="Go through the server there (host:port), with the key in LEADLINE_API_KEY.",
+        show_default=False,
+    ),
+]
+TenantName = Annotated[str, typer.Option("--tenant", help="Whose.")]
+Comment = Annotated[str, typer.Option("--comment", help="Why, for the audit log.")]
+PolicyPath = Annotated[
+    Path, typer.Option("--policy", help="The bundle: a directory or an archive.", exists=True)
+]
+SloText = Annotated[
+    str,
+    typer.Option(
+        "--slo",
+        help='JSON, as {"min_accuracy": 0.8}, an array of such, or @FILE that holds it.',
+    ),
+]
+TrustedKeys = Annotated[
+    list[str] | None,
+    typer.Option("--trusted-key", help="Hex public key to trust, besides our own; may repeat."),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="JSONL to write, whole or not at all; - is stdout.")
+]
+
+
+@contextmanager
+def usage(option: str) -> Iterator[None]:
+    """Makes a bad value of an option bad usage, under the option's name."""
+    try:
+        yield
+    except (InvalidInput, ValueError) as error:
+        text = error.message if isinstance(error, InvalidInput) else str(error)
+        raise typer.BadParameter(text, param_hint=option) from None
+
+
+def settings(**given: Any) -> Settings:
+    """The settings, with what was given on the command line above the environment.
+
+    Raises ConfigurationError that names the setting which is wrong.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from router.settings import Settings  # noqa: PLC0415
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value not in (None, "")})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(map(str, first["loc"])).upper()
+        raise ConfigurationError(f"LEADLINE_{name}: {first['msg']}") from None
+
+
+def slos(text: str) -> tuple[tuple[Slo, ...], bool]:
+    """The slos of a --slo option, and whether they came as an array."""
+    import json  # noqa: PLC0415
+
+    from router.types import Slo  # noqa: PLC0415
+
+    with usage("--slo"):
+        source = Path(text[1:]).read_text() if text.startswith("@") else text
+        value = json.loads(source)
+        if not isinstance(value, list):
+            return (Slo.from_mapping(value),), False
+        if not value:
+            raise InvalidInput("an array needs at least one slo")
+        return tuple(map(Slo.from_mapping, value)), True

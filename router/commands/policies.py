@@ -1,0 +1,114 @@
+"""leadline policies: which of the trained policies serves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from router.commands import reach
+from router.commands.database import operator
+from router.commands.options import Address, Comment, Dsn, JsonFlag
+from router.commands.output import print_json, say, show, table
+
+app = typer.Typer(help="Trained policies, and which of them serves.", no_args_is_help=True)
+
+Version = Annotated[int, typer.Argument(help="As 'leadline policies list' shows it.", min=1)]
+MOST = 1_000
+
+
+@app.command("list")
+def list_(
+    *,
+    limit: Annotated[int, typer.Option(help="Most policies to list.", min=1)] = 50,
+    dsn: Dsn = "",
+    address: Address = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Lists the policies, newest first.
+
+    Example: leadline policies list
+    """
+    with reach.policies(dsn, address) as policies:
+        records = list(policies.records(limit))
+    rows = [
+        (each.version, each.state, each.created_at, each.promoted_at, each.bundle_bytes)
+        for each in records
+    ]
+    show(
+        records,
+        rows,
+        ("version", "state", "created", "promoted", "bytes"),
+        as_json=as_json,
+        empty="no policies; the static fallback serves until 'leadline train' has made one",
+    )
+
+
+@app.command("show")
+def show_(
+    version: Version, *, dsn: Dsn = "", address: Address = "", as_json: JsonFlag = False
+) -> None:
+    """Shows one policy with the figures of its training.
+
+    Example: leadline policies show 3
+    """
+    with reach.policies(dsn, address) as policies:
+        record = reach.found(policies.records(MOST), version)
+    if as_json:
+        print_json(record)
+        return
+    rows = [
+        ("version", record.version),
+        ("state", record.state),
+        ("created", record.created_at),
+        ("promoted", record.promoted_at),
+        ("bundle sha256", record.bundle_sha256),
+        *record.summary.items(),
+    ]
+    table(rows, ("what", "value"))
+
+
+@app.command("promote")
+def promote(
+    version: Version,
+    *,
+    comment: Comment = "",
+    dsn: Dsn = "",
+    address: Address = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Makes a policy the active one; every worker and replica follows within 2 s.
+
+    Example: leadline policies promote 3 --comment "better on long queries"
+    """
+    with reach.policies(dsn, address) as policies:
+        record = policies.promote(version, actor=operator(), comment=comment)
+    if as_json:
+        print_json(record)
+    else:
+        say(f"policy {record.version} is {record.state}")
+
+
+@app.command("rollback")
+def rollback(
+    *,
+    version: Annotated[
+        int, typer.Option(help="Fail unless this one is active; 0 is whichever.", min=0)
+    ] = 0,
+    comment: Comment = "",
+    dsn: Dsn = "",
+    address: Address = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Makes the previous policy the active one again; without one the static fallback serves.
+
+    Example: leadline policies rollback --version 3
+    """
+    with reach.policies(dsn, address) as policies:
+        record = policies.rollback(actor=operator(), comment=comment, version=version)
+    if as_json:
+        print_json(record)
+    else:
+        say(
+            "the static fallback serves" if record is None else f"policy {record.version} is active"
+        )

@@ -1,0 +1,62 @@
+"""leadline serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from router.commands.options import Dsn, settings
+
+
+def serve(
+    *,
+    workers: Annotated[int | None, typer.Option(help="Processes on one port.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "",
+    port: Annotated[int | None, typer.Option(help="Port of gRPC; 0 picks a free one.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of Prometheus; 0 is off.")] = None,
+    dsn: Dsn = "",
+    embedded: Annotated[
+        bool,
+        typer.Option("--embedded", help="Use the embedded Postgres whatever LEADLINE_DSN says."),
+    ] = False,
+    state_dir: Annotated[Path | None, typer.Option(help="Outboxes, keys, embedded data.")] = None,
+    durability: Annotated[
+        str, typer.Option(help="process, or disk (fsync before each reply).")
+    ] = "",
+    authentication: Annotated[str, typer.Option(help="api_key, mtls, or none (loopback).")] = "",
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file; asks for mTLS.")] = None,
+    exploration_rate: Annotated[
+        float | None, typer.Option(help="Share of decisions that explore, without an slo.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "",
+) -> None:
+    """Serves decisions over gRPC until SIGTERM; options stand above LEADLINE_* variables.
+
+    Example: leadline serve --workers 4 --port 50051 --metrics-port 9090
+    """
+    if embedded and dsn:
+        raise typer.BadParameter("say either --embedded or --dsn", param_hint="--embedded")
+    config = settings(
+        workers=workers,
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        dsn=dsn,
+        state_dir=state_dir,
+        durability=durability,
+        authentication=authentication,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        exploration_rate=exploration_rate,
+        log_level=log_level,
+    )
+    if embedded:
+        config = config.model_copy(update={"dsn": None})
+    from router.serving import supervisor  # noqa: PLC0415
+
+    supervisor.run(config)
