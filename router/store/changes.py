@@ -26,6 +26,7 @@ class PostgresChanges:
         self._engine = engine
         self._dsn = dsn
         self._closed = threading.Event()
+        self._waiting = threading.Lock()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         with contextlib.suppress(psycopg.Error):
             self._listen()
@@ -38,7 +39,16 @@ class PostgresChanges:
 
     def wait(self, timeout_s: float) -> bool:
         """As the seam says."""
-        deadline = time.monotonic() + timeout_s
+        with self._waiting:
+            return self._wait_until(time.monotonic() + timeout_s)
+
+    def close(self) -> None:
+        """As the seam says; a `wait` under way returns within a quarter of a second."""
+        self._closed.set()
+        with self._waiting:
+            self._drop()
+
+    def _wait_until(self, deadline: float) -> bool:
         while not self._closed.is_set():
             try:
                 if self._connection is None:
@@ -52,10 +62,6 @@ class PostgresChanges:
             if time.monotonic() >= deadline:
                 break
         return False
-
-    def close(self) -> None:
-        """As the seam says; a `wait` under way returns within a quarter of a second."""
-        self._closed.set()
 
     def _listen(self) -> None:
         self._connection = connect_raw(

@@ -23,7 +23,14 @@ class PostgresSlos:
 
     def current(self, tenant_id: UUID) -> Sequence[Slo]:
         """As the seam says."""
-        query = _of(tenant_id).distinct(slos.c.name).order_by(slos.c.name, slos.c.version.desc())
+        newest = (
+            select(slos.c.name, func.max(slos.c.version).label("version"))
+            .where(slos.c.tenant_id == tenant_id)
+            .group_by(slos.c.name)
+            .subquery()
+        )
+        same = (slos.c.name == newest.c.name) & (slos.c.version == newest.c.version)
+        query = _of(tenant_id).join(newest, same).order_by(slos.c.name)
         with tenant_scope(self._engine, tenant_id) as connection:
             return [Slo.from_mapping(body) for body in connection.scalars(query)]
 
