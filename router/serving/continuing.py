@@ -1,0 +1,216 @@
+"""Continue: after an attempt, keep its answer or name the next arm.
+
+The attempts before it are read from the outboxes of this machine, which hold them for
+minutes: nothing is carried in messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from router.errors import Conflict, Infeasible, InvalidInput
+from router.ids import derived_uuid7, time_of
+from router.pipeline import go_on
+from router.policy.continuation import MAX_ATTEMPTS, Step, Tried
+from router.serving import fields
+from router.serving.asked import again
+from router.serving.decisions import Decisions, Row
+from router.serving.outcomes import attempt_number
+from router.serving.routing import DEFAULT_SLO, Clock, Routing, utc_now
+from router.serving.rows import FIGURES, arm_of, dump, predictor, read
+from router.serving.state import Current, State
+from router.serving.tenants import TenantDirectory
+from router.store.seams import Kind, Outbox, Record
+from router.types import Evidence, Identity, Slo
+from router.v1.router_pb2 import ContinueRequest, ContinueResponse
+from router.v1.router_pb2 import Evidence as EvidenceMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """The attempt that ended: its number, its arm's key, what it showed."""
+
+    decision: Row
+    number: int
+    arm: str
+    evidence: Evidence
+
+
+class Continuing:
+    """Decides what follows an attempt, and logs it."""
+
+    def __init__(
+        self,
+        *,
+        current: Current,
+        outbox: Outbox,
+        decisions: Decisions,
+        tenants: TenantDirectory,
+        routing: Routing,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._current, self._outbox, self._decisions = current, outbox, decisions
+        self._tenants, self._routing, self._clock = tenants, routing, clock
+
+    async def go_on(self, request: ContinueRequest, caller: Identity) -> ContinueResponse:
+        """The reply, once the attempt is in the outbox; the same evidence again: the same reply.
+
+        Raises NotFound for a decision of another tenant, InvalidInput for an attempt that
+        was not asked for, and Conflict for other evidence of an attempt that has ended.
+        """
+        decision_id = fields.uuid(request.decision_id, "decision_id")
+        fields.optional_uuid(request.request_id, "request_id")
+        self._decisions.ours(caller.tenant_id, decision_id)
+        number = attempt_number(request.attempt, MAX_ATTEMPTS - 1)
+        evidence = _evidence(request.evidence)
+        decision = await self._decisions.decision(caller.tenant_id, decision_id)
+        before = await self._before(caller.tenant_id, decision_id, number)
+        slo = await self._slo(decision, caller.tenant_id)
+        attempt = _Attempt(
+            decision=decision,
+            number=number,
+            arm=before[-1]["next_arm"] if before else decision["arm"],
+            evidence=evidence,
+        )
+        return self._reply(self._log(attempt, before, slo, caller.tenant_id, decision_id))
+
+    async def _before(self, tenant_id: UUID, decision_id: UUID, number: int) -> list[Row]:
+        rows = []
+        for earlier in range(number):
+            row = await self._decisions.attempt(
+                tenant_id, _attempt_id(tenant_id, decision_id, earlier)
+            )
+            if row is None or row["next_arm"] is None:
+                raise InvalidInput(
+                    f"attempt {number} was not asked for; continue attempt {earlier} first",
+                    field="attempt",
+                )
+            rows.append(row)
+        return rows
+
+    async def _slo(self, decision: Row, tenant_id: UUID) -> Slo:
+        name, version = decision["slo_name"] or DEFAULT_SLO, decision["slo_version"] or 0
+        if version == 0:
+            return self._routing.slo("", {})
+        return await self._tenants.slo_version(tenant_id, name, version)
+
+    def _log(
+        self, attempt: _Attempt, before: list[Row], slo: Slo, tenant_id: UUID, decision_id: UUID
+    ) -> Row:
+        attempt_id = _attempt_id(tenant_id, decision_id, attempt.number)
+        digest = hashlib.sha256(repr(attempt.evidence).encode()).digest()
+        earlier = self._outbox.find(Kind.ATTEMPT, tenant_id, attempt_id)
+        if earlier is not None and earlier.digest == digest:
+            return read(earlier.row)
+        row = {
+            "tenant_id": tenant_id,
+            "decided_at": time_of(decision_id),
+            "decision_id": decision_id,
+            "attempt": attempt.number,
+            "attempt_id": attempt_id,
+            "occurred_at": self._clock(),
+            **self._plan(attempt, before, slo),
+        }
+        record = Record(
+            kind=Kind.ATTEMPT,
+            tenant_id=tenant_id,
+            key=attempt_id,
+            row_id=attempt_id,
+            digest=digest,
+            row=dump(row),
+        )
+        return read(self._put(record, attempt.number).row)
+
+    def _put(self, record: Record, number: int) -> Record:
+        try:
+            return self._outbox.put(record)
+        except Conflict:
+            raise Conflict(
+                f"attempt {number} has ended with other evidence; report each attempt once",
+                reason="REQUEST_ID_REUSED",
+            ) from None
+
+    def _plan(self, attempt: _Attempt, before: list[Row], slo: Slo) -> Mapping[str, Any]:
+        """The columns of the attempts table that the policy decides."""
+        state = self._current.state
+        step, reason = self._step(attempt, before, slo, state)
+        arm = arm_of(attempt.arm)
+        key = None if step is None or step.next_index is None else state.keys[step.next_index]
+        return {
+            "arm": attempt.arm,
+            "model": arm.model,
+            "strategy": arm.strategy,
+            "params": arm.params,
+            "propensity": 1.0 if attempt.number else attempt.decision["propensity"],
+            "evidence": _shown(attempt.evidence) | _next(step),
+            "keep": key is None,
+            "next_arm": key,
+            "accuracy": _predicted(attempt) if step is None else float(step.accuracy),
+            "reason": reason,
+        }
+
+    def _step(
+        self, attempt: _Attempt, before: list[Row], slo: Slo, state: State
+    ) -> tuple[Step | None, str]:
+        ended = [(row["arm"], _logged(row["evidence"])) for row in before]
+        ended.append((attempt.arm, attempt.evidence))
+        if any(key not in state.arms for key, _ in ended):
+            return None, "the arm has left the catalog; keep the answer"
+        query, bounds = again(attempt.decision)
+        tried = [Tried(index=state.keys.index(key), evidence=shown) for key, shown in ended]
+        try:
+            step = go_on(state.policy, query, slo, bounds, tried)
+        except Infeasible:
+            return None, "no other arm may be run"
+        return step, "the policy has learnt no evidence" if step is None else step.reason
+
+    def _reply(self, row: Row) -> ContinueResponse:
+        key = row["next_arm"]
+        reply = ContinueResponse(
+            keep=row["keep"], attempt=row["attempt"], accuracy=row["accuracy"], reason=row["reason"]
+        )
+        if key is None:
+            return reply
+        predicted = {name: [value] for name, value in row["evidence"]["next"].items()}
+        reply.attempt = row["attempt"] + 1
+        reply.next.CopyFrom(predictor({"arms": [key], **predicted}, self._current.state.arms)(0))
+        return reply
+
+
+def _attempt_id(tenant_id: UUID, decision_id: UUID, attempt: int) -> UUID:
+    return derived_uuid7(time_of(decision_id), tenant_id.hex, decision_id.hex, str(attempt))
+
+
+def _evidence(message: EvidenceMessage) -> Evidence:
+    return Evidence(
+        confidence=fields.finite(message, "confidence"),
+        verifier_score=fields.share(message, "verifier_score"),
+        output_tokens=fields.count(message, "output_tokens"),
+        cost_usd=fields.amount(message, "cost_usd"),
+        latency_s=fields.amount(message, "latency_s"),
+    )
+
+
+def _shown(evidence: Evidence) -> dict[str, Any]:
+    return {name: value for name, value in asdict(evidence).items() if value is not None}
+
+
+def _logged(row: Mapping[str, Any]) -> Evidence:
+    return Evidence(**{name: row.get(name) for name in Evidence.__slots__})
+
+
+def _next(step: Step | None) -> dict[str, Any]:
+    """What the next arm is expected to bring, kept so that a retry gets the same reply."""
+    if step is None or step.next_index is None:
+        return {}
+    index = step.next_index
+    return {"next": {name: getattr(step.predictions, name)[index] for name in FIGURES}}
+
+
+def _predicted(attempt: _Attempt) -> float:
+    predicted = attempt.decision["predictions"]
+    return float(predicted["accuracy"][predicted["arms"].index(attempt.decision["arm"])])

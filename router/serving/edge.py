@@ -1,0 +1,211 @@
+"""What stands around every method: admission, the caller, the message, errors, figures.
+
+A method is `async def (request, call) -> response`; here it becomes a gRPC handler over
+raw bytes, without interceptors, since each of those costs more than all of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from router.errors import InvalidInput, LeadlineError, OutboxFull
+from router.serving.auth import ROLES, Callers, require
+from router.serving.status import Unexpected, code_of, status_of
+from router.serving.telemetry import SLOW_CALL_S, Logger, Metrics
+from router.serving.tracing import Tracer
+from router.types import Identity
+
+Context = Any
+Handler = Callable[[Any, Context], Awaitable[bytes]]
+Method = Callable[[Any, Identity], Awaitable[Message]]
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rpc:
+    """One method: its full name, its request, what runs it."""
+
+    name: str
+    request: type[Message]
+    run: Method
+    streams: bool = False
+
+
+class Servicer(Protocol):
+    """Some methods of one service."""
+
+    def rpcs(self) -> list[Rpc]:
+        """The methods."""
+
+
+class Edge(grpc.GenericRpcHandler):
+    """Serves methods. At most `most` calls are under way; the rest are refused at once."""
+
+    def __init__(
+        self,
+        rpcs: list[Rpc],
+        *,
+        callers: Callers,
+        metrics: Metrics,
+        log: Logger,
+        most: int,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._callers, self._metrics, self._log, self._tracer = callers, metrics, log, tracer
+        self._most = most
+        self.under_way = 0
+        self._handlers = {rpc.name: self._handler(rpc) for rpc in rpcs}
+        self._overloaded: Mapping[bool, Any] = {
+            False: grpc.unary_unary_rpc_method_handler(_refuse_overload),
+            True: grpc.stream_unary_rpc_method_handler(_refuse_overload),
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Admits a call; runs in the call's own task, whose end gives the place back."""
+        handler = self._handlers.get(handler_call_details.method)
+        if handler is None:
+            return None
+        if self.under_way >= self._most:
+            self._metrics.overloaded.inc()
+            return self._overloaded[handler.request_streaming]
+        self.under_way += 1
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(self._left)
+        return handler
+
+    def _left(self, _task: object) -> None:
+        self.under_way -= 1
+
+    def _handler(self, rpc: Rpc) -> Any:
+        run = self._guarded(rpc)
+        if self._tracer is not None:
+            run = self._tracer.traced(rpc.name, run)
+        if rpc.streams:
+            return grpc.stream_unary_rpc_method_handler(run)
+        return grpc.unary_unary_rpc_method_handler(run)
+
+    def _guarded(self, rpc: Rpc) -> Handler:
+        """The method with all that stands around it; the path of every call."""
+        known, role, run = self._callers.known, ROLES[rpc.name], rpc.run
+        read: Callable[[Any], Any] = _stream(rpc.request) if rpc.streams else parser(rpc.request)
+        count, observe = self._metrics.of(rpc.name)
+
+        async def handle(body: Any, context: Context) -> bytes:
+            started = perf_counter()
+            try:
+                _check_deadline(context)
+                caller = known(context) or await self._callers.look_up(context)
+                require(caller, role)
+                reply = (await run(read(body), caller)).SerializeToString()
+            except LeadlineError as error:
+                return await self._refuse(rpc.name, error, context, count, started)
+            except Exception as error:  # noqa: BLE001 (the log has it, the caller its id)
+                unexpected = self._unexpected(rpc.name, error)
+                return await self._refuse(rpc.name, unexpected, context, count, started)
+            seconds = perf_counter() - started
+            count("OK")
+            observe(seconds)
+            if seconds > SLOW_CALL_S and not rpc.streams:
+                self._log.warning(
+                    "slow call", method=rpc.name, tenant=caller.tenant, seconds=seconds
+                )
+            return reply
+
+        return handle
+
+    def _unexpected(self, method: str, error: Exception) -> Unexpected:
+        fault = Unexpected()
+        self._log.error(
+            "fault",
+            method=method,
+            fault_id=fault.fault_id,
+            kind=type(error).__name__,
+            where=_where(error),
+        )
+        return fault
+
+    async def _refuse(
+        self,
+        method: str,
+        error: LeadlineError,
+        context: Context,
+        count: Callable[[str], None],
+        started: float,
+    ) -> bytes:
+        code = code_of(error).name
+        count(code)
+        self._log.debug(
+            "refused",
+            method=method,
+            code=code,
+            reason=error.reason,
+            seconds=perf_counter() - started,
+        )
+        return await _abort(context, error)
+
+
+def parser(request: type[M]) -> Callable[[bytes], M]:
+    """Reads a message. Raises InvalidInput (MALFORMED) for bytes that are none."""
+
+    def parse(body: bytes) -> M:
+        try:
+            return request.FromString(body)
+        except DecodeError:
+            raise InvalidInput(
+                f"the bytes are no valid {request.DESCRIPTOR.name}; strings must be UTF-8",
+                reason="MALFORMED",
+            ) from None
+
+    return parse
+
+
+def _stream(request: type[M]) -> Callable[[AsyncIterator[bytes]], AsyncIterator[M | InvalidInput]]:
+    """Reads a stream whose malformed messages come as the error that they are."""
+    parse = parser(request)
+
+    async def messages(bodies: AsyncIterator[bytes]) -> AsyncIterator[M | InvalidInput]:
+        async for body in bodies:
+            try:
+                yield parse(body)
+            except InvalidInput as error:
+                yield error
+
+    return messages
+
+
+async def _refuse_overload(_body: Any, context: Context) -> bytes:
+    error = OutboxFull(
+        "too many calls are under way in this worker; try again", reason="OVERLOADED"
+    )
+    return await _abort(context, error)
+
+
+async def _abort(context: Context, error: LeadlineError) -> bytes:
+    status = status_of(error)
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    return b""
+
+
+def _check_deadline(context: Context) -> None:
+    if context.time_remaining() == 0:
+        raise LeadlineError(
+            "the deadline passed before the call began; allow it more time", reason="DEADLINE"
+        )
+
+
+def _where(error: BaseException) -> list[str]:
+    """The frames without values or messages, since those may hold a query's text."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return frames[-12:]

@@ -1,0 +1,102 @@
+"""Reads fields off the wire: a value, or InvalidInput that names the field."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from router.errors import InvalidInput
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}")
+_REPLACED = "\ufffd"
+
+
+def clean(text: str) -> str:
+    """The text without NUL, which Postgres cannot hold; a replacement character stands there."""
+    return text.replace("\x00", _REPLACED) if "\x00" in text else text
+
+
+def uuid(text: str, field: str) -> UUID:
+    """A UUID in its canonical form or without hyphens."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r:.80} is not a UUID", field=field) from None
+
+
+def optional_uuid(text: str, field: str) -> UUID | None:
+    """As `uuid`; empty is None."""
+    return uuid(text, field) if text else None
+
+
+def short(text: str, field: str, most: int) -> str:
+    """Text of at most so many characters."""
+    if len(text) > most:
+        raise InvalidInput(f"has {len(text)} characters, more than {most}", field=field)
+    return clean(text)
+
+
+def name(text: str, field: str) -> str:
+    """A plain name: letters, digits and ._/:@+- after a letter or digit, at most 128."""
+    if not _NAME.fullmatch(text):
+        raise InvalidInput(
+            f"{text!r:.80} is no plain name; use letters, digits and ._/:@+-", field=field
+        )
+    return text
+
+
+def labels(given: Mapping[str, str]) -> dict[str, str]:
+    """At most 16 labels of up to 64 characters."""
+    if len(given) > 16:
+        raise InvalidInput(f"there are {len(given)} labels, more than 16", field="labels")
+    return {short(key, "labels", 64): short(value, "labels", 64) for key, value in given.items()}
+
+
+def optional(message: Any, field: str) -> Any:
+    """The field's value, or None where it is unset."""
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def amount(message: Any, field: str) -> float | None:
+    """An optional finite number that is not negative."""
+    value = optional(message, field)
+    if value is not None and not 0 <= value < math.inf:
+        raise InvalidInput(f"{value} is not a number from 0 up", field=field)
+    return None if value is None else float(value)
+
+
+def count(message: Any, field: str) -> int | None:
+    """An optional whole number that is not negative."""
+    value = amount(message, field)
+    return None if value is None else int(value)
+
+
+def share(message: Any, field: str) -> float | None:
+    """An optional number in [0, 1]."""
+    value = optional(message, field)
+    if value is not None and not 0 <= value <= 1:
+        raise InvalidInput(f"{value} is not between 0 and 1", field=field)
+    return None if value is None else float(value)
+
+
+def finite(message: Any, field: str) -> float | None:
+    """An optional finite number."""
+    value = optional(message, field)
+    if value is not None and not math.isfinite(value):
+        raise InvalidInput(f"{value} is not a finite number", field=field)
+    return None if value is None else float(value)
+
+
+def time(message: Any, field: str, now: datetime) -> datetime:
+    """An optional time between the years 2000 and 2100; unset is `now`."""
+    if not message.HasField(field):
+        return now
+    seconds = getattr(message, field).seconds
+    if not 946_684_800 <= seconds < 4_102_444_800:
+        raise InvalidInput("is not between the years 2000 and 2100", field=field)
+    at: datetime = getattr(message, field).ToDatetime(UTC)
+    return at

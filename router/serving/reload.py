@@ -1,0 +1,166 @@
+"""Follows the configuration: policies, catalog, slos and keys, without stalling a request."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from router.errors import BundleRefused, LeadlineError
+from router.policy.policy import Learned, Policy, static_policy
+from router.serving.state import Current, State
+from router.serving.telemetry import Logger, Metrics
+from router.serving.tenants import TenantDirectory
+from router.store.seams import CatalogStore, Changes, Registry, Topic
+from router.types import Catalog, PolicyRecord
+
+if TYPE_CHECKING:
+    from router.policy.embedding import Embedder
+
+POLL_S = 1.0
+KEPT_BUNDLES = 4
+
+_FOLLOWED = (Topic.POLICIES, Topic.CATALOG)
+
+
+class Bundles:
+    """Verified bundles; the last few stay in memory, so that a rollback is immediate."""
+
+    def __init__(
+        self, registry: Registry, trusted: Callable[[], Mapping[str, bytes]], embedder: Embedder
+    ) -> None:
+        self._registry, self._trusted, self._embedder = registry, trusted, embedder
+        self._kept: OrderedDict[str, Learned] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def learned(self, record: PolicyRecord) -> Learned:
+        """What a registered policy teaches, verified and tried in a child process; blocks.
+
+        Raises BundleRefused with the reason.
+        """
+        from router.bundle.loader import load_archive  # noqa: PLC0415 (no policy, no need of it)
+        from router.loading import learned  # noqa: PLC0415
+
+        with self._lock:
+            digest = record.bundle_sha256
+            if digest not in self._kept:
+                archive = self._registry.bundle(record.version)
+                bundle = load_archive(archive, trusted=self._trusted())
+                if bundle.digest != digest:
+                    raise BundleRefused("the bundle is not the one that was registered")
+                self._kept[digest] = learned(bundle, self._embedder)
+                while len(self._kept) > KEPT_BUNDLES:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(digest)
+            return self._kept[digest]
+
+
+class Reloader:
+    """Loads the state, and swaps it whole whenever the configuration changes.
+
+    A refused bundle changes nothing: the policy in service goes on, or the static one
+    when there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: CatalogStore,
+        registry: Registry,
+        bundles: Bundles,
+        changes: Changes,
+        tenants: TenantDirectory,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self._catalog, self._registry, self._bundles = catalog, registry, bundles
+        self._changes, self._tenants, self._metrics, self._log = changes, tenants, metrics, log
+        self._seen = dict(changes.revisions())
+        self._serving: tuple[int, Learned] | None = None
+        self.current = Current(self._load())
+        tenants.load_known()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="reload", daemon=True)
+
+    def start(self) -> None:
+        """Begins to follow."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops following."""
+        self._stopping.set()
+        self._changes.close()
+        self._thread.join(timeout=2.0)
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            self._changes.wait(POLL_S)
+            if self._stopping.is_set():
+                return
+            try:
+                self._catch_up(self._changes.revisions())
+            except LeadlineError as error:
+                self._metrics.reloaded("failed")
+                self._log.debug("reload waits", reason=error.reason)
+            except Exception as error:  # noqa: BLE001 (the thread must live)
+                self._metrics.reloaded("failed")
+                self._log.error("reload failed", kind=type(error).__name__, exc_info=True)
+
+    def _catch_up(self, revisions: Mapping[Topic, int]) -> None:
+        """Reads anew what changed; a topic counts as seen only once that has worked."""
+        changed = {
+            topic for topic, revision in revisions.items() if self._seen.get(topic) != revision
+        }
+        for topic, refresh in (
+            (Topic.TENANTS, self._tenants.refresh_tenants),
+            (Topic.SLOS, self._tenants.refresh_slos),
+        ):
+            if topic in changed:
+                refresh()
+                self._seen[topic] = revisions[topic]
+        if changed.intersection(_FOLLOWED):
+            self.current.state = self._load()
+            self._seen |= {topic: revisions[topic] for topic in _FOLLOWED if topic in revisions}
+
+    def _load(self) -> State:
+        catalog = self._catalog.read()
+        policy = self._policy(catalog)
+        self._metrics.policy_version.set(policy.version)
+        self._metrics.reloaded("done")
+        self._log.info(
+            "policy serves", policy=policy.version, source=policy.source, arms=len(catalog.arms)
+        )
+        return State.of(policy, catalog)
+
+    def _policy(self, catalog: Catalog) -> Policy:
+        record = self._registry.active()
+        if record is None or not catalog.arms:
+            self._serving = None
+            return static_policy(catalog)
+        for version, learn in self._offers(record):
+            try:
+                return self._bound(version, learn(), catalog)
+            except BundleRefused as error:
+                self._metrics.refused_bundles.inc()
+                self._metrics.reloaded("refused")
+                self._log.error("policy refused", policy=version, why=error.message)
+        self._log.error("the static policy serves: no learned one can")
+        return static_policy(catalog)
+
+    def _offers(self, record: PolicyRecord) -> list[tuple[int, Callable[[], Learned]]]:
+        """The active policy, then the one in service: what is tried, in this order."""
+        offers: list[tuple[int, Callable[[], Learned]]] = [
+            (record.version, lambda: self._bundles.learned(record))
+        ]
+        if self._serving is not None and self._serving[0] != record.version:
+            version, kept = self._serving
+            offers.append((version, lambda: kept))
+        return offers
+
+    def _bound(self, version: int, what: Learned, catalog: Catalog) -> Policy:
+        from router.loading import bind  # noqa: PLC0415
+
+        policy = bind(what, catalog, version)
+        self._serving = (version, what)
+        return policy

@@ -1,0 +1,195 @@
+"""Decisions as rows of their table, and rows as replies: what was logged is what was said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import numpy as np
+import orjson
+
+from router.serving.asked import Asked
+from router.types import Arm, Decision, Floats, Predictions
+from router.v1 import catalog_pb2, router_pb2
+
+FIGURES = tuple(Predictions.__slots__)
+"""The arrays of `predictions`, in this order."""
+
+_STATUS = {
+    "met": router_pb2.SLO_STATUS_MET,
+    "best_effort": router_pb2.SLO_STATUS_BEST_EFFORT,
+    "no_slo": router_pb2.SLO_STATUS_NO_SLO,
+}
+_SOURCE = {
+    "learned": router_pb2.POLICY_SOURCE_LEARNED,
+    "static": router_pb2.POLICY_SOURCE_STATIC,
+    "import": router_pb2.POLICY_SOURCE_IMPORT,
+}
+
+ArmMessages = Mapping[str, catalog_pb2.Arm]
+Row = Mapping[str, Any]
+
+
+def decision_row(
+    decision: Decision, asked: Asked, tenant_id: UUID, keys: Sequence[str], others: Sequence[int]
+) -> dict[str, Any]:
+    """The row of the decisions table.
+
+    Predictions are kept as float32, half the bytes, and the reply is made of the same
+    numbers. `others` are the indices of the alternatives, the next best first.
+    """
+    choice, arm, predictions = decision.choice, decision.arm, decision.predictions
+    figures = np.array([getattr(predictions, name) for name in FIGURES], np.float32)
+    return {
+        "tenant_id": tenant_id,
+        "decision_id": decision.decision_id,
+        "occurred_at": decision.occurred_at,
+        "request_id": asked.request_id,
+        "body_digest": asked.digest.hex(),
+        "query_id": query_id(asked.query.text),
+        "query": asked.query.text,
+        "dataset": None,
+        "subject": asked.subject or None,
+        "conversation_id": asked.conversation_id or None,
+        "labels": asked.labels,
+        "request": asked.request,
+        "slo_name": decision.slo.name,
+        "slo_version": decision.slo.version,
+        "policy_version": decision.policy_version,
+        "policy_source": decision.policy_source,
+        "arm": arm.key,
+        "model": arm.model,
+        "strategy": arm.strategy,
+        "params": arm.params,
+        "input_tokens": decision.input_tokens,
+        "propensity": choice.propensity,
+        "explored": choice.explored,
+        "difficulty": decision.difficulty,
+        "slo_status": choice.slo_status,
+        "reason": choice.reason,
+        "should_continue": decision.should_continue,
+        "feasible": np.flatnonzero(choice.feasible).tolist(),
+        "predictions": {
+            "arms": keys,
+            "alternatives": others,
+            **dict(zip(FIGURES, figures, strict=True)),
+        },
+    }
+
+
+def query_id(text: str) -> str:
+    """The name of a query in the log: the same text, the same name."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def dump(row: Row) -> bytes:
+    """The row as JSON; NaN is null."""
+    return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def read(row: bytes) -> dict[str, Any]:
+    """A row that `dump` wrote."""
+    return cast("dict[str, Any]", orjson.loads(row))
+
+
+def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
+    """The reply that a decision's row stands for.
+
+    `arms` are the messages of the catalog's arms; an arm that has left it is read off its key.
+    Imported history has no predictions.
+    """
+    predicted = row["predictions"] or {"arms": [row["arm"]], "alternatives": []}
+    at = predictor(predicted, arms)
+    return router_pb2.RouteResponse(
+        decision_id=str(row["decision_id"]),
+        chosen=at(predicted["arms"].index(row["arm"])),
+        difficulty=row["difficulty"],
+        propensity=row["propensity"],
+        alternatives=[at(index) for index in predicted["alternatives"]],
+        slo_status=_STATUS.get(row["slo_status"], router_pb2.SLO_STATUS_UNSPECIFIED),
+        reason=row["reason"],
+        policy_version=row["policy_version"],
+        policy_source=_SOURCE[row["policy_source"]],
+        should_continue=row["should_continue"],
+        slo_version=row["slo_version"],
+        input_tokens=row["input_tokens"],
+    )
+
+
+def predictor(
+    predicted: Mapping[str, Any], arms: ArmMessages
+) -> Callable[[int], router_pb2.Prediction]:
+    """Makes the message of the arm at an index of a row's predictions."""
+    keys = predicted["arms"]
+    unknown = [None] * len(keys)
+    figures = np.array([predicted.get(name, unknown) for name in FIGURES], np.float32)
+    accuracy, low, high, cost, p50, p95, p99, _tokens, energy = figures.tolist()
+
+    def at(index: int) -> router_pb2.Prediction:
+        key = keys[index]
+        return router_pb2.Prediction(
+            arm=arms.get(key) or arm_message(arm_of(key)),
+            accuracy=_or_zero(accuracy[index]),
+            accuracy_low=_or_zero(low[index]),
+            accuracy_high=_or_zero(high[index]),
+            cost_usd=_or_zero(cost[index]),
+            latency_p50_s=_measured(p50[index]),
+            latency_p95_s=_measured(p95[index]),
+            latency_p99_s=_measured(p99[index]),
+            energy_wh=_or_zero(energy[index]),
+        )
+
+    return at
+
+
+def _measured(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def alternatives(decision: Decision, value_usd: float | None, most: int = 3) -> list[int]:
+    """Indices of the other feasible arms, the next best first.
+
+    With a value of a correct answer, by value x accuracy - cost; without, the cheapest first.
+    """
+    choice, predictions = decision.choice, decision.predictions
+    utility: Floats = -predictions.cost_usd
+    if value_usd is not None:
+        utility = value_usd * predictions.accuracy + utility
+    utility = np.where(choice.feasible, utility, -np.inf)
+    utility[choice.index] = -np.inf
+    order: list[int] = np.argsort(-utility, kind="stable")[:most].tolist()
+    return [index for index in order if utility[index] > -np.inf]
+
+
+def arm_message(arm: Arm) -> catalog_pb2.Arm:
+    """The arm on the wire."""
+    message = catalog_pb2.Arm(model=arm.model, strategy=str(arm.strategy), key=arm.key)
+    message.params.update(dict(arm.params))
+    return message
+
+
+def arm_of(key: str) -> Arm:
+    """The arm that a key names. Raises ValueError for text that is none."""
+    head, _, tail = key.partition("?")
+    model, _, strategy = head.rpartition(":")
+    if not model or not strategy:
+        raise ValueError(f"{key!r:.120} is not of the form model:strategy?param=value")
+    pairs = (pair.partition("=") for pair in tail.split("&")) if tail else ()
+    return Arm(
+        model=model, strategy=strategy, params={name: _plain(value) for name, _, value in pairs}
+    )
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

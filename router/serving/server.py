@@ -1,0 +1,207 @@
+"""Builds and runs one worker's gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+from prometheus_client import CollectorRegistry
+
+from router.bundle.embedder import load_embedder
+from router.errors import ConfigurationError
+from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, SlosServicer
+from router.serving.auth import Callers, CertificateCallers, KeyCallers, OpenCallers
+from router.serving.continuing import Continuing
+from router.serving.decisions import Decisions
+from router.serving.edge import Edge, Rpc
+from router.serving.outcomes import Outcomes
+from router.serving.reload import Bundles, Reloader
+from router.serving.router_servicer import RouterServicer
+from router.serving.routing import Routing
+from router.serving.stores import Stores
+from router.serving.telemetry import Metrics, logger
+from router.serving.tenants import TenantDirectory
+from router.serving.threads import Threads
+from router.serving.tracing import tracer
+from router.settings import Authentication, Settings
+
+SERVICES = ("router.v1.Router", "router.v1.Slos", "router.v1.Catalog", "router.v1.Policies")
+MAX_MESSAGE_BYTES = 4 << 20
+OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """All parts of a worker, wired but not yet listening."""
+
+    settings: Settings
+    stores: Stores
+    threads: Threads
+    tenants: TenantDirectory
+    reloader: Reloader
+    bundles: Bundles
+    metrics: Metrics
+
+
+def furnish(settings: Settings, stores: Stores, registry: CollectorRegistry) -> Room:
+    """Loads the state and wires the parts; blocks. Raises Unavailable or MigrationNeeded."""
+    metrics = Metrics(registry)
+    threads = Threads(settings.default_deadline_s)
+    tenants = TenantDirectory(stores.tenants, stores.slos, threads)
+    bundles = Bundles(stores.registry, stores.trusted, load_embedder())
+    reloader = Reloader(
+        catalog=stores.catalog,
+        registry=stores.registry,
+        bundles=bundles,
+        changes=stores.changes,
+        tenants=tenants,
+        metrics=metrics,
+        log=logger(),
+    )
+    return Room(settings, stores, threads, tenants, reloader, bundles, metrics)
+
+
+def methods(room: Room) -> list[Rpc]:
+    """Every method of every service."""
+    stores, settings, current = room.stores, room.settings, room.reloader.current
+    decisions = Decisions(
+        stores.outbox, stores.log, room.threads, stores.decision_key, stores.neighbours
+    )
+    routing = Routing(
+        current=current,
+        outbox=stores.outbox,
+        key=stores.decision_key,
+        metrics=room.metrics,
+        max_query_bytes=settings.max_query_bytes,
+        exploration_rate=settings.exploration_rate,
+    )
+    continuing = Continuing(
+        current=current,
+        outbox=stores.outbox,
+        decisions=decisions,
+        tenants=room.tenants,
+        routing=routing,
+    )
+    router = RouterServicer(
+        current=current,
+        routing=routing,
+        continuing=continuing,
+        outcomes=Outcomes(stores.outbox, decisions),
+        decisions=decisions,
+        tenants=room.tenants,
+    )
+    policies = PoliciesServicer(
+        stores.registry, stores.admin_registry, room.bundles.learned, room.threads
+    )
+    return [
+        *router.rpcs(),
+        *SlosServicer(stores.slos, room.tenants, room.threads).rpcs(),
+        *CatalogServicer(stores.catalog, stores.admin_catalog, room.threads).rpcs(),
+        *policies.rpcs(),
+    ]
+
+
+def callers(settings: Settings, tenants: TenantDirectory) -> Callers:
+    """How this worker knows who calls."""
+    match settings.authentication:
+        case Authentication.API_KEY:
+            return KeyCallers(tenants)
+        case Authentication.MTLS:
+            return CertificateCallers(tenants)
+        case Authentication.NONE:
+            return OpenCallers(tenants)
+
+
+async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Serves until `stop`; then finishes what is under way, within `drain_s`.
+
+    Sets `ready` once it listens. Raises ConfigurationError that names the port.
+    """
+    log = logger()
+    tracing = tracer(log)
+    edge = Edge(
+        methods(room),
+        callers=callers(room.settings, room.tenants),
+        metrics=room.metrics,
+        log=log,
+        most=room.settings.max_concurrency,
+        tracer=tracing,
+    )
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers((edge,))
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    reflection.enable_server_reflection(
+        (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    _listen(server, room.settings, port)
+    await server.start()
+    for name in ("", *SERVICES):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    room.reloader.start()
+    ready.set()
+    await stop.wait()
+    await healthy.enter_graceful_shutdown()
+    await server.stop(room.settings.drain_s)
+    await asyncio.to_thread(_close, room)
+    if tracing is not None:
+        tracing.close()
+
+
+def _close(room: Room) -> None:
+    room.reloader.close()
+    room.threads.close()
+    room.stores.outbox.close()
+
+
+def _listen(server: grpc.aio.Server, settings: Settings, port: int) -> None:
+    address = f"{_bracketed(settings.host)}:{port}"
+    credentials = _credentials(settings)
+    with contextlib.suppress(RuntimeError):
+        bound = (
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+        )
+        if bound:
+            return
+    raise ConfigurationError(
+        f"cannot listen on {address}: the port is in use or the host is not of this machine; "
+        "set LEADLINE_PORT or LEADLINE_HOST"
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """TLS by the settings; None serves in the clear."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    mutual = settings.authentication is Authentication.MTLS
+    if certificate is None or key is None:
+        if mutual:
+            raise ConfigurationError("mtls needs LEADLINE_TLS_CERTIFICATE and LEADLINE_TLS_KEY")
+        return None
+    authority = settings.tls_client_ca
+    try:
+        pair = (key.read_bytes(), certificate.read_bytes())
+        trusted = authority.read_bytes() if authority is not None else None
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from None
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=trusted, require_client_auth=mutual
+    )

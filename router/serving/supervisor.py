@@ -1,0 +1,237 @@
+"""leadline serve: the process that starts the workers and carries what they log to Postgres.
+
+It imports neither gRPC nor LightGBM: what it starts, it spawns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from router.errors import ConfigurationError
+from router.serving.assignment import Assignment
+from router.serving.ports import HeldPort
+from router.serving.telemetry import configure_logs, logger
+from router.serving.workers import Worker
+from router.settings import Settings
+from router.store import schema
+from router.store.embedded import EmbeddedPostgres
+from router.store.engine import DatabaseRole, connect
+from router.store.shipper import Shipper
+from router.store.tenants import PostgresTenants
+
+WATCH_S = 0.1
+DRAIN_OUTBOX_S = 5.0
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What serves, once every worker does."""
+
+    host: str
+    port: int
+    metrics_port: int
+    workers: int
+    policy_version: int
+
+    def __str__(self) -> str:
+        metrics = f", metrics on port {self.metrics_port}" if self.metrics_port else ""
+        policy = f"policy {self.policy_version}" if self.policy_version else "the static policy"
+        return (
+            f"leadline serves on {self.host}:{self.port} with {self.workers} worker(s), "
+            f"{policy}{metrics}"
+        )
+
+
+def print_ready(ready: Ready) -> None:
+    """One line on standard output."""
+    sys.stdout.write(f"{ready}\n")
+    sys.stdout.flush()
+
+
+def run(settings: Settings, ready: Callable[[Ready], None] = print_ready) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises ConfigurationError for a port in use, MigrationNeeded for somebody's own
+    database at another schema, and Unavailable when it can't be reached.
+    """
+    configure_logs(settings.log_level)
+    stop = threading.Event()
+    with (
+        HeldPort(settings.host, settings.port) as held,
+        _database(settings) as dsn,
+        _stopped_by_signals(stop),
+    ):
+        settings.outbox_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shipper = Shipper(settings.outbox_dir, dsn)
+        metrics_dir = _metrics_dir(settings)
+        workers: list[Worker] = []
+        with _metrics(settings, metrics_dir, shipper, workers), _shipping(shipper):
+            try:
+                workers += _start(settings, dsn, held.port, metrics_dir)
+                versions = [worker.ready()["policy_version"] for worker in workers]
+                ready(_ready(settings, held.port, min(versions)))
+                _watch(workers, stop, metrics_dir)
+            finally:
+                _end(workers, settings.drain_s)
+
+
+def _start(settings: Settings, dsn: str, port: int, metrics_dir: Path | None) -> Iterator[Worker]:
+    for number in range(settings.workers):
+        assignment = Assignment(settings=settings, dsn=dsn, port=port, worker=number)
+        yield Worker(assignment, log=logger(), metrics_dir=metrics_dir)
+
+
+def _ready(settings: Settings, port: int, policy_version: int) -> Ready:
+    return Ready(
+        host=settings.host,
+        port=port,
+        metrics_port=settings.metrics_port,
+        workers=settings.workers,
+        policy_version=policy_version,
+    )
+
+
+def _watch(workers: list[Worker], stop: threading.Event, metrics_dir: Path | None) -> None:
+    while not stop.wait(WATCH_S):
+        for worker in workers:
+            dead = worker.keep()
+            if dead is not None and metrics_dir is not None:
+                mark_process_dead(dead, str(metrics_dir))  # type: ignore[no-untyped-call]
+
+
+def _end(workers: list[Worker], drain_s: float) -> None:
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + drain_s + 3.0
+    for worker in workers:
+        worker.wait(max(0.0, deadline - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    """A DSN at this version's schema; the embedded one is brought there."""
+    if settings.dsn is not None:
+        dsn = settings.dsn.get_secret_value()
+        schema.check(dsn)
+        yield dsn
+        return
+    server = EmbeddedPostgres(settings.state_dir / "postgres")
+    dsn = server.start()
+    try:
+        schema.upgrade(dsn)
+        _make_default_tenant(dsn)
+        yield dsn
+    finally:
+        server.stop()
+
+
+def _make_default_tenant(dsn: str) -> None:
+    engine = connect(dsn, role=DatabaseRole.ADMIN, application_name="leadline supervisor")
+    try:
+        tenants = PostgresTenants(engine)
+        if tenants.identify(DEFAULT_TENANT) is None:
+            tenants.create(DEFAULT_TENANT, actor="supervisor")
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _shipping(shipper: Shipper) -> Iterator[None]:
+    """Ships in a thread; afterwards ships what the workers left, for some seconds."""
+    stop = threading.Event()
+    thread = threading.Thread(target=shipper.run, args=(stop,), name="shipper")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        if not shipper.drain(DRAIN_OUTBOX_S):
+            left = shipper.stats()
+            logger().warning("rows wait in the outbox for the next start", rows=left.pending_rows)
+        shipper.close()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(each, lambda *_: stop.set()) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
+
+
+def _metrics_dir(settings: Settings) -> Path | None:
+    """Where the workers leave their figures for us to add up; empty at every start."""
+    if not settings.metrics_port:
+        return None
+    directory = settings.state_dir / f"metrics-{settings.metrics_port}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, mode=0o700)
+    return directory
+
+
+@contextlib.contextmanager
+def _metrics(
+    settings: Settings, directory: Path | None, shipper: Shipper, workers: list[Worker]
+) -> Iterator[None]:
+    if directory is None:
+        yield
+        return
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    registry.register(_OwnFigures(shipper, workers))
+    try:
+        server, thread = start_http_server(
+            settings.metrics_port, addr=settings.host, registry=registry
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {settings.metrics_port} of {settings.host} cannot be used for metrics "
+            f"({error.strerror}); set LEADLINE_METRICS_PORT"
+        ) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _OwnFigures(Collector):
+    """What the supervisor itself knows."""
+
+    def __init__(self, shipper: Shipper, workers: list[Worker]) -> None:
+        self._shipper, self._workers = shipper, workers
+
+    def collect(self) -> Iterable[Metric]:
+        """The figures of now."""
+        stats = self._shipper.stats()
+        for name, text, value in (
+            ("leadline_outbox_pending_rows", "Rows not in Postgres yet", stats.pending_rows),
+            ("leadline_outbox_pending_bytes", "Bytes not in Postgres yet", stats.pending_bytes),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        restarts = sum(worker.restarts for worker in self._workers)
+        for name, text, value in (
+            ("leadline_shipped_rows", "Rows that went into Postgres", stats.shipped_rows),
+            ("leadline_refused_rows", "Rows that Postgres refused", stats.refused_rows),
+            ("leadline_worker_restarts", "Workers that died and were replaced", restarts),
+        ):
+            yield CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,52 @@
+"""Blocking calls off the event loop: a few threads, a bounded queue, a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from router.errors import OutboxFull, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 4
+MOST_WAITING = 64
+
+
+class Threads:
+    """Runs what asks Postgres. At most MOST_WAITING calls are under way or wait."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self._timeout_s = timeout_s
+        self._under_way = 0
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The call's result. Raises Unavailable when it takes longer than the default deadline.
+
+        Raises OutboxFull (OVERLOADED) when too many wait already.
+        """
+        if self._under_way >= MOST_WAITING:
+            raise OutboxFull(
+                f"{MOST_WAITING} calls wait for Postgres already; try again", reason="OVERLOADED"
+            )
+        self._under_way += 1
+        future = self._pool.submit(call, *args, **kwargs)
+        future.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise Unavailable(
+                f"Postgres did not answer within {self._timeout_s:g} s; try again"
+            ) from None
+
+    def _ended(self, _future: object) -> None:
+        self._under_way -= 1
+
+    def close(self) -> None:
+        """Lets go of the threads; what is under way ends by its own timeout."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
