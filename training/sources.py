@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,19 +146,45 @@ def _read_csv(path: Path) -> Batches:
         return "skip"
 
     try:
-        with _open_csv(path, None, refuse) as header:
+        utf8 = _is_utf8(path)
+        with _open_csv(path, None, refuse, utf8=utf8) as header:
             present = [name for name in SCHEMA.names if name in header.schema.names]
         ragged.clear()
-        with _open_csv(path, present, refuse) as stream:
-            yield from _renumbered(stream, ragged)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        with _open_csv(path, present, refuse, utf8=utf8) as stream:
+            yield from _renumbered(stream if utf8 else map(_as_read, stream), ragged)
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, "CSV", error) from None
 
 
-def _open_csv(path: Path, columns: list[str] | None, refuse: Callable[[Any], str]) -> Any:
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                decoder.decode(part)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _as_read(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The bytes of a file that was passed through Latin-1, which keeps every byte apart."""
+    columns = [
+        pa.array([value.decode().encode("latin-1") for value in column.to_pylist()], column.type)
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _open_csv(
+    path: Path, columns: list[str] | None, refuse: Callable[[Any], str], *, utf8: bool
+) -> Any:
+    """Arrow hands the handler text, so that a file which is not UTF-8 goes through Latin-1."""
     csv = pa.csv
+    file = pa.OSFile(str(path))
     return csv.open_csv(
-        path,
+        file if utf8 else pa.transcoding_input_stream(file, "latin-1", "utf-8"),
         read_options=csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
         parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
         convert_options=csv.ConvertOptions(

@@ -1,0 +1,201 @@
+"""Splits, models, costs, latency, calibration and evidence on data whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.policy.priors import LATENCY_SPREAD
+from router.types import Floats
+from tests.kit import logs
+from training import evidence
+from training.calibration import calibrate, calibration_error
+from training.costs import cost_model, smearing
+from training.dataset import Dataset
+from training.latency import conformal, latency_model, spread
+from training.models import described
+from training.splits import folds, holdout
+
+QUERIES = st.lists(st.text(max_size=20), min_size=1, max_size=30)
+
+
+@given(QUERIES, st.integers(0, 3))
+def test_texts_that_differ_in_case_or_space_alone_share_a_side(texts: list[str], seed: int) -> None:
+    spaced = [f"  {text} " for text in texts]
+    assert np.array_equal(folds(texts, 5, seed), folds(spaced, 5, seed))
+    assert np.array_equal(holdout(texts, 0.3, seed), holdout(spaced, 0.3, seed))
+
+
+def test_a_split_holds_about_its_share_and_folds_do_not_follow_it() -> None:
+    texts = [logs.text(number, number % 5) for number in range(4_000)]
+    held, fold = holdout(texts, 0.2), folds(texts, 5)
+    assert held.mean() == pytest.approx(0.2, abs=0.03)
+    counts = np.bincount(fold[held], minlength=5)
+    assert counts.min() > 0.14 * counts.sum()
+
+
+def test_the_dataset_does_not_depend_on_the_order_of_the_rows() -> None:
+    rows = logs.bandit(60).rows
+    assert logs.dataset(rows).digest == logs.dataset(rows[::-1]).digest
+    changed = [{**rows[0], "score": 0.5}, *rows[1:]]
+    assert logs.dataset(rows).digest != logs.dataset(changed).digest
+
+
+def test_query_ids_that_share_a_text_are_one_query() -> None:
+    rows = [logs.row(f"q{copy}", "same text", 0, score=copy % 2) for copy in range(4)]
+    found = logs.dataset(rows)
+    assert (len(found.queries), len(found.rows)) == (1, 4)
+    assert found.table("score").tolist() == [[0.5]]
+
+
+def test_improbable_arms_weigh_more_but_never_too_much() -> None:
+    rows = [
+        logs.row(f"q{i}", f"t{i}", 0, score=1, propensity=p) for i, p in enumerate((1, 0.5, 1e-9))
+    ]
+    weight = np.sort(logs.dataset(rows).rows.weight)
+    assert weight.mean() == pytest.approx(1.0)
+    assert (weight / weight[0]).tolist() == pytest.approx([1.0, 2.0, 20.0])
+
+
+def test_prices_are_found_back_from_costs_and_tokens() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        logs.row(
+            f"q{index}",
+            f"text {index}",
+            index % 2,
+            score=float(index % 2 or index % 3 == 0),
+            input_tokens=int(used[0]),
+            output_tokens=int(used[1]),
+            cost_usd=(used[0] * price[0] + used[1] * price[1]) / 1e6,
+        )
+        for index, used in enumerate(rng.integers(10, 500, (200, 2)))
+        for price in [((0.15, 0.6), (2.5, 10.0))[index % 2]]
+    ]
+    large, small = described(logs.dataset(rows))
+    assert (small.input_usd_per_mtok, small.output_usd_per_mtok) == pytest.approx((0.15, 0.6))
+    assert (large.input_usd_per_mtok, large.output_usd_per_mtok) == pytest.approx((2.5, 10.0))
+    assert (small.tier, large.tier) == (0, 1)
+
+
+def test_without_tokens_prices_follow_the_mean_cost() -> None:
+    rows = [logs.row(f"q{i}", f"t{i}", i % 2, cost_usd=(0.001, 0.1)[i % 2]) for i in range(10)]
+    large, small = described(logs.dataset(rows))
+    assert 0 < small.input_usd_per_mtok < large.input_usd_per_mtok
+
+
+def _halves(dataset: Dataset) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    from router.policy.features import text_features
+
+    contexts = np.array([text_features(text, 10) for text in dataset.queries])
+    return contexts, np.asarray(folds(dataset.queries, 2) == 0)
+
+
+def test_expected_costs_are_right_on_average_for_every_arm() -> None:
+    dataset = logs.simulated(1_500).dataset
+    contexts, first = _halves(dataset)
+    inside = first[dataset.rows.query]
+    train, test = dataset.rows.take(inside), dataset.rows.take(~inside)
+    predicted = cost_model().fit(contexts, train, train.cost_usd, 3).predict(contexts)
+    expected = np.exp(predicted) * smearing(predicted, test, 3)
+    for arm in range(3):
+        mine = test.arm == arm
+        guess = expected[test.query[mine], arm]
+        assert guess.mean() == pytest.approx(test.cost_usd[mine].mean(), rel=0.1)
+        assert np.corrcoef(guess, test.cost_usd[mine])[0, 1] > 0.6
+
+
+def test_latency_quantiles_cover_as_they_promise() -> None:
+    dataset = logs.simulated(3_000).dataset
+    contexts, first = _halves(dataset)
+    inside = first[dataset.rows.query]
+    train, test = dataset.rows.take(inside), dataset.rows.take(~inside)
+    predicted = latency_model().fit(contexts, train, train.latency_s, 3).predict(contexts)
+    fresh = test.take(np.arange(len(test)) % 2 == 0)
+    bound = predicted[:, :, None] + spread(predicted, fresh, 3)
+    rest = test.take(np.arange(len(test)) % 2 == 1)
+    covered = (np.log(rest.latency_s)[:, None] <= bound[rest.query, rest.arm]).mean(axis=0)
+    assert covered == pytest.approx([0.5, 0.95, 0.99], abs=0.045)
+    assert np.exp(spread(predicted, test, 3)[0, 1]) == pytest.approx(
+        np.exp(logs.LATENCY_SIGMA * 1.645), rel=0.15
+    )
+
+
+def test_few_residuals_give_no_tighter_quantiles_than_the_prior() -> None:
+    assert conformal(np.zeros(5)).tolist() == [0.0, *LATENCY_SPREAD[1:]]
+
+
+def test_an_arm_with_few_rows_is_given_its_mean_and_one_without_any_nothing() -> None:
+    rows = [logs.row(f"q{i}", logs.text(i, i % 6), 0, cost_usd=0.01 * (i + 1)) for i in range(20)]
+    dataset = logs.dataset([*rows, logs.row("q", "text", 1, score=1)])
+    contexts, _ = _halves(dataset)
+    weights = cost_model().fit(contexts, dataset.rows, dataset.rows.cost_usd, 2).weights_
+    assert np.isnan(weights[0]).all()
+    assert not weights[1, 1:].any()
+
+
+def test_a_calibrated_probability_holds() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.beta(2, 1, 60_000)
+    score = (rng.random(len(truth)) < truth).astype(float)
+    raw = 3.0 * np.log(truth / (1 - truth)) + 1.0
+    half = len(raw) // 2
+    weight = np.ones(half)
+    fitted = calibrate(raw[:half], score[:half], weight)
+    assert len(fitted.scores) <= 64
+    accuracy, low, high = fitted(raw[half:])
+    before = calibration_error(1 / (1 + np.exp(-raw[half:])), score[half:], weight)
+    assert calibration_error(accuracy, score[half:], weight) < 0.015 < before
+    assert np.abs(accuracy - truth[half:]).mean() < 0.02
+    assert (low <= accuracy).all()
+    assert (accuracy <= high).all()
+
+
+@given(st.lists(st.tuples(st.floats(-40, 40), st.floats(0, 1)), min_size=1, max_size=300))
+def test_calibration_rises_and_stays_inside_its_interval(pairs: list[tuple[float, float]]) -> None:
+    raw, score = np.array(pairs).T
+    fitted = calibrate(raw, score, np.ones(len(raw)))
+    for values in (fitted.accuracy, fitted.low, fitted.high):
+        assert (np.diff(values) >= 0).all()
+        assert ((values >= 0) & (values <= 1)).all()
+    assert (np.diff(fitted.scores) > 0).all()
+    assert (fitted.low <= fitted.accuracy).all()
+    assert (fitted.accuracy <= fitted.high).all()
+
+
+def _sorted_probability(made: logs.Simulated, dataset: Dataset) -> Floats:
+    """The true probabilities in the dataset's order of queries and arms."""
+    place = {text: row for row, text in enumerate(made.texts)}
+    order = [[arm.key for arm in dataset.arms].index(key) for key in _KEYS]
+    columns = np.argsort(order)
+    return np.asarray(made.probability[[place[text] for text in dataset.queries]][:, columns])
+
+
+_KEYS = ("small:single", "large:single", "large:self_consistency?samples=3")
+
+
+def test_evidence_of_confidence_is_found_and_noise_is_not() -> None:
+    made = logs.simulated(1_500)
+    dataset = made.dataset
+    rng = np.random.default_rng(0)
+    model = evidence.fit(dataset, _sorted_probability(made, dataset), rng=rng)
+    assert np.isfinite(model.weights).all()
+    assert (model.weights[:, 1] > 0.7).all()
+    # A confidence of normal noise around +1 or -1 moves the log-odds by twice its value.
+    assert model.weights[:, 2] / model.scale == pytest.approx([2.0, 2.0, 2.0], rel=0.25)
+    assert model.transfer < 0.1
+
+
+def test_an_arm_with_little_or_one_sided_confidence_informs_nothing() -> None:
+    made = logs.simulated(150)
+    rows = [
+        {**each, "score": 1.0} if each["model"] == "small" else each
+        for index, each in enumerate(made.rows)
+        if each["strategy"] == "single" or index < 200
+    ]
+    dataset = logs.dataset(rows)
+    model = evidence.fit(dataset, np.full((150, 3), 0.7), rng=np.random.default_rng(0))
+    informs = {arm.key: model.informs(index) for index, arm in enumerate(dataset.arms)}
+    assert informs == dict(zip(_KEYS, (False, True, False), strict=True))
