@@ -88,7 +88,7 @@ class Policy:
         Trusted are this installation's own signing key, LEADLINE_TRUSTED_KEYS, and the
         hex public keys given. Raises BundleRefused.
         """
-        trusted = _trusted(settings or Settings(), trusted_keys)
+        trusted = _trusted(settings or Settings.model_validate({}), trusted_keys)
         place = Path(path)
         if not place.exists():
             raise BundleRefused(f"{place} does not exist; name the bundle that train wrote")

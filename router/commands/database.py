@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.settings import Settings
 
 EMBEDDED = "postgres"
+DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +44,32 @@ def database(dsn: str = "") -> Iterator[Database]:
     """Opens the database of the option, of LEADLINE_DSN, or the embedded one.
 
     Raises MigrationNeeded when somebody's own Postgres is at another schema; the embedded
-    one is brought to ours.
+    one is brought to ours and has a tenant "default".
     """
     from router.store import schema  # noqa: PLC0415
     from router.store.engine import DatabaseRole, connect  # noqa: PLC0415
 
     with opened(settings(dsn=dsn)) as (where, embedded):
-        if embedded and schema.current(where) is None:
+        if embedded and schema.current(where) != schema.newest():
             schema.upgrade(where)
         schema.check(where)
         admin = connect(where, role=DatabaseRole.ADMIN, application_name="leadline command")
         router = connect(where, role=DatabaseRole.ROUTER, application_name="leadline command")
         try:
+            if embedded:
+                _make_default_tenant(admin)
             yield Database(dsn=where, admin=admin, router=router)
         finally:
             admin.dispose()
             router.dispose()
+
+
+def _make_default_tenant(admin: Engine) -> None:
+    from router.store.tenants import PostgresTenants  # noqa: PLC0415
+
+    tenants = PostgresTenants(admin)
+    if tenants.identify(DEFAULT_TENANT) is None:
+        tenants.create(DEFAULT_TENANT, actor=operator())
 
 
 @contextmanager
