@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 import psycopg
 import pyarrow as pa
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 
 from router.errors import ConfigurationError
 from router.ids import derived_uuid7, time_of
@@ -59,25 +59,22 @@ with known as (
     group by tenant_id, decided_at, decision_id, attempt
 ), placed as (
     select known.*, d.query_id, d.query, d.dataset, d.propensity as first_propensity,
-        case attempt when 0 then d.model else coalesce(own.model, arms.model) end as model,
-        case attempt when 0 then d.strategy else coalesce(own.strategy, arms.strategy) end
+        case known.attempt when 0 then d.model else coalesce(own.model, arms.model) end as model,
+        case known.attempt when 0 then d.strategy else coalesce(own.strategy, arms.strategy) end
             as strategy,
-        case attempt when 0 then d.params else coalesce(own.params, arms.params) end as params,
+        case known.attempt when 0 then d.params else coalesce(own.params, arms.params) end
+            as params,
         before.propensity as next_propensity,
         cast(own.evidence ->> 'confidence' as double precision) as shown_confidence
     from known
     join decisions d on d.tenant_id = known.tenant_id and d.occurred_at = known.decided_at
         and d.decision_id = known.decision_id
-    left join lateral (
-        select * from attempts a where a.tenant_id = known.tenant_id
-            and a.decided_at = known.decided_at and a.decision_id = known.decision_id
-            and a.attempt = known.attempt
-    ) own on true
-    left join lateral (
-        select * from attempts a where a.tenant_id = known.tenant_id
-            and a.decided_at = known.decided_at and a.decision_id = known.decision_id
-            and a.attempt = known.attempt - 1
-    ) before on true
+    left join attempts own on own.tenant_id = known.tenant_id
+        and own.decided_at = known.decided_at and own.decision_id = known.decision_id
+        and own.attempt = known.attempt
+    left join attempts before on before.tenant_id = known.tenant_id
+        and before.decided_at = known.decided_at and before.decision_id = known.decision_id
+        and before.attempt = known.attempt - 1
     left join arms on arms.key = before.next_arm
 )
 select query_id, query, model, strategy, cast(params as text) as strategy_params, score, cost_usd,
@@ -95,7 +92,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 def export(
     engine: Engine, *, tenant_id: UUID | None = None, batch_rows: int = 10_000
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     """One row per attempt that has an outcome, in the order of decisions; for the trainer's role.
 
     Streams: memory holds one batch. Several outcomes of an attempt give the mean score
@@ -105,14 +102,17 @@ def export(
     with transaction(engine) as connection:
         connection.execute(text("set local statement_timeout = 0"))
         streaming = connection.execution_options(stream_results=True, max_row_buffer=batch_rows)
-        result = streaming.execute(text(EXPORT), parameters)
-        for rows in result.partitions(batch_rows):
-            columns = zip(*rows, strict=True)
-            arrays = [
-                pa.array(values, type=field.type)
-                for values, field in zip(columns, SCHEMA, strict=True)
-            ]
-            yield pa.record_batch(arrays, schema=SCHEMA)
+        with streaming.execute(text(EXPORT), parameters) as result:
+            for rows in result.partitions(batch_rows):
+                yield _batch(rows)
+
+
+def _batch(rows: Sequence[Row[Any]]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    arrays = [
+        pa.array(values, type=field.type) for values, field in zip(columns, SCHEMA, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=SCHEMA)
 
 
 def import_rows(
