@@ -21,7 +21,7 @@ from router.serving.asked import again
 from router.serving.decisions import Decisions, Row
 from router.serving.outcomes import attempt_number
 from router.serving.routing import DEFAULT_SLO, Clock, Routing, utc_now
-from router.serving.rows import FIGURES, arm_of, dump, predictor, read
+from router.serving.rows import FIGURES, arm_of, dump, predictions, read
 from router.serving.state import Current, State
 from router.serving.tenants import TenantDirectory
 from router.store.seams import Kind, Outbox, Record
@@ -177,7 +177,8 @@ class Continuing:
             return reply
         predicted = {name: [value] for name, value in row["evidence"]["next"].items()}
         reply.attempt = row["attempt"] + 1
-        reply.next.CopyFrom(predictor({"arms": [key], **predicted}, self._current.state.arms)(0))
+        arms = self._current.state.arms
+        reply.next.CopyFrom(predictions({"arms": [key], **predicted}, [0], arms)[0])
         return reply
 
 

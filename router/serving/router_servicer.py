@@ -14,7 +14,7 @@ from router.serving.decisions import Decisions
 from router.serving.edge import Rpc
 from router.serving.outcomes import Outcomes
 from router.serving.routing import Routing
-from router.serving.rows import predictor, reply
+from router.serving.rows import predictions, reply
 from router.serving.state import Current
 from router.serving.tenants import NamedSlos, TenantDirectory
 from router.types import Identity
@@ -128,8 +128,8 @@ class RouterServicer:
         )
         response.occurred_at.FromDatetime(time_of(decision_id))
         if row["predictions"]:
-            at = predictor(row["predictions"], arms)
-            response.predictions.extend(map(at, range(len(row["predictions"]["arms"]))))
+            everyone = range(len(row["predictions"]["arms"]))
+            response.predictions.extend(predictions(row["predictions"], everyone, arms))
         response.outcomes.extend(map(_outcome, outcomes))
         return response
 

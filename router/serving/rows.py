@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any, cast
 from uuid import UUID
 
@@ -103,13 +103,14 @@ def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
     Imported history has no predictions.
     """
     predicted = row["predictions"] or {"arms": [row["arm"]], "alternatives": []}
-    at = predictor(predicted, arms)
+    picked = [predicted["arms"].index(row["arm"]), *predicted["alternatives"]]
+    chosen, *others = predictions(predicted, picked, arms)
     return router_pb2.RouteResponse(
         decision_id=str(row["decision_id"]),
-        chosen=at(predicted["arms"].index(row["arm"])),
+        chosen=chosen,
         difficulty=row["difficulty"],
         propensity=row["propensity"],
-        alternatives=[at(index) for index in predicted["alternatives"]],
+        alternatives=others,
         slo_status=_STATUS.get(row["slo_status"], router_pb2.SLO_STATUS_UNSPECIFIED),
         reason=row["reason"],
         policy_version=row["policy_version"],
@@ -120,38 +121,44 @@ def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
     )
 
 
-def predictor(
-    predicted: Mapping[str, Any], arms: ArmMessages
-) -> Callable[[int], router_pb2.Prediction]:
-    """Makes the message of the arm at an index of a row's predictions."""
-    keys = predicted["arms"]
+def predictions(
+    predicted: Mapping[str, Any], picked: Sequence[int], arms: ArmMessages
+) -> list[router_pb2.Prediction]:
+    """The messages of the arms at these places of a row's predictions."""
+    keys: Sequence[str] = predicted["arms"]
     unknown = [None] * len(keys)
-    figures = np.array([predicted.get(name, unknown) for name in FIGURES], np.float32)
-    accuracy, low, high, cost, p50, p95, p99, _tokens, energy = figures.tolist()
-
-    def at(index: int) -> router_pb2.Prediction:
-        key = keys[index]
-        return router_pb2.Prediction(
-            arm=arms.get(key) or arm_message(arm_of(key)),
-            accuracy=_or_zero(accuracy[index]),
-            accuracy_low=_or_zero(low[index]),
-            accuracy_high=_or_zero(high[index]),
-            cost_usd=_or_zero(cost[index]),
-            latency_p50_s=_measured(p50[index]),
-            latency_p95_s=_measured(p95[index]),
-            latency_p99_s=_measured(p99[index]),
-            energy_wh=_or_zero(energy[index]),
-        )
-
-    return at
+    table = np.array([predicted.get(name, unknown) for name in FIGURES], np.float32)
+    columns = table[:, picked].T.tolist()
+    return [
+        _prediction(arms.get(keys[index]) or arm_message(arm_of(keys[index])), *figures)
+        for index, figures in zip(picked, columns, strict=True)
+    ]
 
 
-def _measured(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
+def _prediction(
+    arm: catalog_pb2.Arm,
+    accuracy: float,
+    low: float,
+    high: float,
+    cost_usd: float,
+    p50_s: float,
+    p95_s: float,
+    p99_s: float,
+    _output_tokens: float,
+    energy_wh: float,
+) -> router_pb2.Prediction:
+    """NaN is a figure that nobody knows: it stays unset."""
+    return router_pb2.Prediction(
+        arm=arm,
+        accuracy=0.0 if isnan(accuracy) else accuracy,
+        accuracy_low=0.0 if isnan(low) else low,
+        accuracy_high=0.0 if isnan(high) else high,
+        cost_usd=0.0 if isnan(cost_usd) else cost_usd,
+        latency_p50_s=None if isnan(p50_s) else p50_s,
+        latency_p95_s=None if isnan(p95_s) else p95_s,
+        latency_p99_s=None if isnan(p99_s) else p99_s,
+        energy_wh=0.0 if isnan(energy_wh) else energy_wh,
+    )
 
 
 def alternatives(decision: Decision, value_usd: float | None, most: int = 3) -> list[int]:

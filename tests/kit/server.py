@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 import grpc
 
@@ -157,41 +159,30 @@ class Stubs:
             if credentials is None
             else grpc.secure_channel(address, credentials, options)
         )
-        through = _keyed(self.channel, key) if key else self.channel
+        through: Any = _Keyed(self.channel, key) if key else self.channel
         self.router = RouterStub(through)
         self.slos = SlosStub(through)
         self.catalog = CatalogStub(through)
         self.policies = PoliciesStub(through)
 
-    def __enter__(self) -> Stubs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.channel.close()
 
 
-class _Details(grpc.ClientCallDetails):
-    def __init__(self, details: grpc.ClientCallDetails, key: str) -> None:
-        self.method, self.timeout = details.method, details.timeout
-        self.metadata = (*(details.metadata or ()), ("authorization", f"Bearer {key}"))
-        self.credentials = details.credentials
-        self.wait_for_ready = details.wait_for_ready
-        self.compression = details.compression
+class _Keyed:
+    """A channel whose calls carry the key."""
 
+    def __init__(self, channel: grpc.Channel, key: str) -> None:
+        self._channel, self._metadata = channel, (("authorization", f"Bearer {key}"),)
 
-class _Keyed(grpc.UnaryUnaryClientInterceptor, grpc.StreamUnaryClientInterceptor):
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return partial(self._channel.unary_unary(*args, **kwargs), metadata=self._metadata)
 
-    def intercept_unary_unary(self, continuation, client_call_details, request):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-        return continuation(_Details(client_call_details, self._key), request)
-
-    def intercept_stream_unary(self, continuation, client_call_details, request_iterator):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-        return continuation(_Details(client_call_details, self._key), request_iterator)
-
-
-def _keyed(channel: grpc.Channel, key: str) -> grpc.Channel:
-    return grpc.intercept_channel(channel, _Keyed(key))
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return partial(self._channel.stream_unary(*args, **kwargs), metadata=self._metadata)
 
 
 class Admin:
@@ -206,7 +197,7 @@ class Admin:
         self.tenants = PostgresTenants(engine)
         self.signing_keys = SigningKeys(engine)
 
-    def __enter__(self) -> Admin:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Policies that a server can serve: real features, a small real booster, figures that tell them apart."""
+"""Policies that a server can serve: real features and a small booster."""
 
 from __future__ import annotations
 
