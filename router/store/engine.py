@@ -111,6 +111,8 @@ def away_is_unavailable(engine: Engine) -> Iterator[None]:
         yield
     except (sa.OperationalError, sa.InterfaceError) as error:
         raise Unavailable(f"{address(engine)}: {_kind(error.orig)}; try again") from error
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"{address(engine)}: {_kind(error)}; try again") from error
     except sa.TimeoutError as error:
         raise Unavailable(f"{address(engine)}: every connection is in use; try again") from error
     except sa.ProgrammingError as error:

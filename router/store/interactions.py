@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ import psycopg
 import pyarrow as pa
 from sqlalchemy import Engine, Row, text
 
-from router.errors import ConfigurationError
+from router.errors import ConfigurationError, InvalidInput
 from router.ids import derived_uuid7, time_of
 from router.store.engine import transaction
 from router.store.seams import Kind
@@ -133,8 +134,19 @@ def import_rows(
             driver = connection.connection.driver_connection
             if not isinstance(driver, psycopg.Connection):
                 raise ConfigurationError("importing needs psycopg; set LEADLINE_DSN to Postgres")
-            new += copy_into_logs(driver, payloads)[Kind.DECISION]
+            new += _copy(driver, payloads)
     return new
+
+
+def _copy(driver: psycopg.Connection[Any], payloads: list[tuple[str, str]]) -> int:
+    try:
+        return copy_into_logs(driver, payloads)[Kind.DECISION]
+    except psycopg.DataError as error:
+        raise InvalidInput(
+            f"Postgres refuses a value ({type(error).__name__}); look for NUL characters and "
+            "numbers that are too large",
+            field="log",
+        ) from error
 
 
 def _rows(row: dict[str, Any], tenant_id: UUID, now: datetime) -> list[tuple[str, str]]:
@@ -160,7 +172,7 @@ def _rows(row: dict[str, Any], tenant_id: UUID, now: datetime) -> list[tuple[str
         "model": arm.model,
         "strategy": arm.strategy,
         "params": arm.params,
-        "input_tokens": row.get("input_tokens"),
+        "input_tokens": _count(row.get("input_tokens")),
         "propensity": row.get("propensity"),
     }
     outcome = {
@@ -171,6 +183,8 @@ def _rows(row: dict[str, Any], tenant_id: UUID, now: datetime) -> list[tuple[str
         "occurred_at": told or now,
         "attempt": 0,
         "source": "import",
+        "input_tokens": _count(row.get("input_tokens")),
+        "output_tokens": _count(row.get("output_tokens")),
         **{name: row.get(name) for name in OUTCOME_COLUMNS},
     }
     return [
@@ -183,8 +197,6 @@ OUTCOME_COLUMNS = (
     "score",
     "cost_usd",
     "latency_s",
-    "input_tokens",
-    "output_tokens",
     "confidence",
     "answer",
 )
@@ -192,3 +204,8 @@ OUTCOME_COLUMNS = (
 
 def _told(at: datetime | None) -> datetime | None:
     return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+
+
+def _count(value: float | None) -> int | None:
+    """Tables made with pandas hold counts as floats, NaN for the missing."""
+    return None if value is None or math.isnan(value) else round(value)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pyarrow as pa
 import pytest
 
-from router.errors import Conflict
+from router.errors import Conflict, InvalidInput
 from router.ids import decision_id, is_ours, time_of
 from router.store import audit
 from router.store.catalog import PostgresCatalog
@@ -228,6 +228,22 @@ def test_what_was_exported_can_be_imported(database: Database) -> None:
     assert [item.num_rows for item in batches] == [10, 10, 5]
     assert all(item.schema == SCHEMA for item in batches)
     assert import_rows(database.shipper, other, batches, NOW) == 25
+
+
+def test_counts_may_be_floats(database: Database) -> None:
+    row = {"query_id": "q", "query": "x", "model": "m", "strategy": "s"}
+    batch = log_batch({**row, "input_tokens": 146.0, "output_tokens": float("nan")})
+    import_rows(database.shipper, database.tenant_id, [batch], NOW)
+    (exported,) = database.exported()
+    assert (exported["input_tokens"], exported["output_tokens"]) == (146, None)
+
+
+def test_a_value_that_postgres_refuses_is_named_without_the_query(database: Database) -> None:
+    batch = log_batch({"query_id": "q", "query": "secret\x00", "model": "m", "strategy": "s"})
+    with pytest.raises(InvalidInput, match="NUL") as raised:
+        import_rows(database.shipper, database.tenant_id, [batch], NOW)
+    assert "secret" not in str(raised.value)
+    assert database.exported() == []
 
 
 def test_importing_nothing_is_fine(database: Database) -> None:
