@@ -52,6 +52,8 @@ def run(arguments: Sequence[str] | None = None, app: typer.Typer | None = None) 
         return _failed("interrupted", INTERRUPTED)
     except OSError as error:
         return _failed(f"{error.filename or 'the system'}: {error.strerror or error}")
+    if code == INTERRUPTED:
+        return _failed("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else DONE
 
 

@@ -18,7 +18,8 @@ def to_json(value: Any) -> bytes:
     """The value as JSON; values of `router.types` are objects of their fields."""
     import orjson  # noqa: PLC0415
 
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps(value, default=_plain, option=option)
 
 
 def _plain(value: Any) -> Any:

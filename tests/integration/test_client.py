@@ -6,14 +6,19 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from router import AsyncClient, Attempt, Client, OutcomeReport
-from router.clients import NextStep, RoutedDecision
+from router.clients import NextStep, RoutedDecision, Tls
 from router.errors import Conflict, InvalidInput, LeadlineError, NotFound, OutboxFull, Unavailable
 from router.types import Arm, Evidence, Slo
 from router.v1 import router_pb2, slos_pb2
@@ -220,6 +225,43 @@ def test_continue_says_what_to_do_next(use: Use, server: EchoServer) -> None:
     step: NextStep = use(lambda client: client.continue_(wanted, Evidence(confidence=-0.1)))
     assert step.keep
     assert step.chosen is None
+
+
+def test_tls_trusts_the_given_authority_and_no_other(tmp_path: Path) -> None:
+    certificate, key = self_signed("localhost")
+    (tmp_path / "ca.pem").write_bytes(certificate)
+    credentials = grpc.ssl_server_credentials([(key, certificate)])
+    with echo_server(credentials) as server:
+        server.answer("Route", echo.decision())
+        with Client(server.address, tls=Tls(ca=tmp_path / "ca.pem")) as client:
+            assert client.route("q").arm == CHEAP
+        for tls in (True, False):
+            with (
+                Client(server.address, tls=tls, timeout_s=0.4) as client,
+                pytest.raises(Unavailable),
+            ):
+                client.route("q")
+
+
+def self_signed(host: str) -> tuple[bytes, bytes]:
+    """A certificate that is its own authority, and its key, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), private
 
 
 async def test_an_awaited_score_is_awaited(server: EchoServer) -> None:
