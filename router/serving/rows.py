@@ -130,24 +130,14 @@ def predictions(
     table = np.array([predicted.get(name, unknown) for name in FIGURES], np.float32)
     columns = table[:, picked].T.tolist()
     return [
-        _prediction(arms.get(keys[index]) or arm_message(arm_of(keys[index])), *figures)
+        _prediction(arms.get(keys[index]) or arm_message(arm_of(keys[index])), figures)
         for index, figures in zip(picked, columns, strict=True)
     ]
 
 
-def _prediction(
-    arm: catalog_pb2.Arm,
-    accuracy: float,
-    low: float,
-    high: float,
-    cost_usd: float,
-    p50_s: float,
-    p95_s: float,
-    p99_s: float,
-    _output_tokens: float,
-    energy_wh: float,
-) -> router_pb2.Prediction:
-    """NaN is a figure that nobody knows: it stays unset."""
+def _prediction(arm: catalog_pb2.Arm, figures: Sequence[float]) -> router_pb2.Prediction:
+    """`figures` are one arm's, as FIGURES orders them; NaN, which nobody knows, stays unset."""
+    accuracy, low, high, cost_usd, p50_s, p95_s, p99_s, _output_tokens, energy_wh = figures
     return router_pb2.Prediction(
         arm=arm,
         accuracy=0.0 if isnan(accuracy) else accuracy,

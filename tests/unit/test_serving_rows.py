@@ -1,0 +1,111 @@
+"""What was logged is what was said: a reply can be made again from its row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+
+from router import pipeline
+from router.errors import InvalidInput
+from router.policy.choice import choose
+from router.policy.policy import static_policy
+from router.serving.asked import again, asked
+from router.serving.messages import arm_from, slo_message, slo_of
+from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
+from router.serving.state import State
+from router.types import Arm, Bounds, Decision, PolicySource, Predictions, Query, Slo
+from router.v1.router_pb2 import Needs, RouteRequest
+from tests.kit.policies import catalog, some_predictions, some_slos
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+TENANT, DECISION = UUID(int=1), UUID(int=2)
+CATALOG = catalog()
+STATE = State.of(static_policy(CATALOG), CATALOG)
+REQUEST = RouteRequest(
+    text="What?",
+    labels={"a": "b"},
+    max_cost_usd=0.5,
+    compute_budget=50,
+    allowed_arms=[STATE.keys[0], STATE.keys[1]],
+    needs=Needs(json=True, context_tokens=100),
+)
+ASKED = asked(REQUEST, arms=STATE.arms, max_query_bytes=1_000)
+
+
+def decision(predictions: Predictions) -> Decision:
+    query, slo = Query(text="x", input_tokens=3), Slo()
+    eligible = STATE.policy.table.eligible(query, slo, Bounds())
+    return Decision(
+        decision_id=DECISION,
+        occurred_at=NOW,
+        arms=STATE.policy.arms,
+        predictions=predictions,
+        choice=choose(predictions, eligible, slo, Bounds(), None),
+        difficulty=0.25,
+        input_tokens=3,
+        slo=slo,
+        policy_version=7,
+        policy_source=PolicySource.LEARNED,
+        should_continue=True,
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(some_predictions())
+def test_a_reply_made_from_the_stored_row_is_the_one_that_was_sent(
+    predictions: Predictions,
+) -> None:
+    made = decision(predictions)
+    row = decision_row(made, ASKED, TENANT, STATE.keys, alternatives(made, None))
+    assert reply(read(dump(row)), STATE.arms) == reply(row, STATE.arms)
+
+
+@settings(max_examples=50, deadline=None)
+@given(some_predictions())
+def test_alternatives_are_feasible_others_and_the_cheapest_comes_first(
+    predictions: Predictions,
+) -> None:
+    made = decision(predictions)
+    others = alternatives(made, None)
+    assert len(others) == 3
+    assert made.choice.index not in others
+    costs = [predictions.cost_usd[index] for index in others]
+    assert costs == sorted(costs)
+
+
+def test_a_logged_request_asks_the_same_again() -> None:
+    made = pipeline.decide(
+        STATE.policy, ASKED.query, Slo(), ASKED.bounds, decision_id=DECISION, now=NOW
+    )
+    row = read(dump(decision_row(made, ASKED, TENANT, STATE.keys, [])))
+    query, bounds = again(row)
+    assert bounds == ASKED.bounds
+    assert (query.text, query.needs, query.needs_context_tokens) == (
+        "What?",
+        ASKED.query.needs,
+        100,
+    )
+
+
+@pytest.mark.parametrize("arm", CATALOG.arms, ids=lambda arm: arm.key)
+def test_an_arm_survives_its_key_and_the_wire(arm: Arm) -> None:
+    assert arm_of(arm.key) == arm
+    assert dict(arm_of(arm.key).params) == dict(arm.params)
+    assert arm_from(arm_message(arm)) == arm
+
+
+@settings(max_examples=50, deadline=None)
+@given(some_slos())
+def test_an_slo_survives_the_wire(slo: Slo) -> None:
+    assert slo_of(slo_message(slo)) == slo
+
+
+def test_a_bad_slo_names_its_field() -> None:
+    message = slo_message(Slo(min_accuracy=0.5))
+    message.latency_quantile = 0.42
+    with pytest.raises(InvalidInput) as caught:
+        slo_of(message)
+    assert caught.value.field == "latency_quantile"
