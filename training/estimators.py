@@ -12,7 +12,8 @@ from router.policy.arms import ARM_FEATURES, describe
 from router.types import Arm, Floats, Model
 from training.dataset import Indices, Rows
 
-THREADS = 2
+THREADS = 1
+"""One thread: with two, OpenMP spins for minutes where a server keeps the cores busy."""
 _SHRINKAGE_ROWS = 20.0
 _LEAST_SCORE = 1e-3
 _PREDICTED_ROWS = 65_536

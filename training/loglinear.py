@@ -16,7 +16,7 @@ LEAST_ROWS = 30
 
 _PENALTY = 10.0
 _UNBOUNDED = frozenset({"text_mean_word_chars", "text_max_number_digits"})
-_LEAST_SCALE = 0.1
+_LEAST_LOG_SCALE, _LEAST_SCALE = 0.5, 0.1
 _LEAST_EMBEDDING_SHARE = 0.5
 
 
@@ -69,11 +69,12 @@ class LogLinear:
 def scales(contexts: Floats) -> Floats:
     """What each context column is divided by, shape (f,); infinite where it takes no part."""
     text = len(TEXT_FEATURES)
-    scale = np.maximum(contexts.std(axis=0), _LEAST_SCALE)
+    least = [_LEAST_LOG_SCALE if "_log_" in name else _LEAST_SCALE for name in TEXT_FEATURES]
+    scale = np.ones(contexts.shape[1])
+    scale[:text] = np.maximum(contexts[:, :text].std(axis=0), least)
     spread = contexts[:, text:].std(axis=0)
     if len(spread):
-        least = max(_LEAST_EMBEDDING_SHARE * float(spread.max()), 1e-6)
-        scale[text:] = np.maximum(spread, least)
+        scale[text:] = np.maximum(spread, max(_LEAST_EMBEDDING_SHARE * float(spread.max()), 1e-6))
     scale[[TEXT_FEATURES.index(name) for name in _UNBOUNDED]] = np.inf
     return np.asarray(scale)
 

@@ -97,12 +97,16 @@ def _checked(columns: Columns, numbers: Numbers) -> Checked:
         return Checked(batch=pa.RecordBatch.from_pylist([], schema=SCHEMA))
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
-        raise InvalidInput(
-            f"columns {missing} are missing; an outcome log has {list(REQUIRED)} and, where "
-            "they are known, score, cost_usd, latency_s, tokens and confidence",
-            field="log",
-        )
+        raise _missing(missing)
     return check(columns, numbers)
+
+
+def _missing(columns: list[str]) -> InvalidInput:
+    return InvalidInput(
+        f"columns {columns} are missing; an outcome log has {list(REQUIRED)} and, where they "
+        "are known, score, cost_usd, latency_s, tokens and confidence",
+        field="log",
+    )
 
 
 _IDENTITY = (*REQUIRED, "strategy_params", "sample_idx", "decision_id")
@@ -149,6 +153,8 @@ def _read_csv(path: Path) -> Batches:
         utf8 = _is_utf8(path)
         with _open_csv(path, None, refuse, utf8=utf8) as header:
             present = [name for name in SCHEMA.names if name in header.schema.names]
+        if not present:
+            raise _missing(list(REQUIRED))
         ragged.clear()
         with _open_csv(path, present, refuse, utf8=utf8) as stream:
             yield from _renumbered(stream if utf8 else map(_as_read, stream), ragged)

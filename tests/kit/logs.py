@@ -127,7 +127,7 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
 
 def hostile() -> Mapping[str, list[Row]]:
     """Logs that are valid and unkind, by what is unkind about them."""
-    rows = simulated(120).rows
+    rows = simulated(80).rows
     names = ("score", "cost_usd", "latency_s", "confidence", "output_tokens", "input_tokens")
     return {
         "one arm": [each for each in rows if each["model"] == "small"],
