@@ -23,7 +23,9 @@ TEMPLATE = "template_leadline"
 class PostgresServer:
     """A cluster of its own, which a test may kill and start again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """Unless it is `durable`, nothing waits for the disk: tests never kill the machine."""
+        self.durable = durable
         self.directory = Path(tempfile.mkdtemp(prefix="leadline-pg-"))
         self.server = EmbeddedPostgres(self.directory / "postgres")
         self._numbers = count(1)
@@ -34,13 +36,11 @@ class PostgresServer:
         return self.server.dsn
 
     def start(self) -> str:
-        """Starts or restarts the cluster; returns the DSN.
-
-        Tests kill processes, never the machine, so nothing waits for the disk.
-        """
+        """Starts or restarts the cluster; returns the DSN."""
         dsn = self.server.start()
-        self.execute("alter system set fsync = off")
-        self.execute("select pg_reload_conf()")
+        if not self.durable:
+            self.execute("alter system set fsync = off")
+            self.execute("select pg_reload_conf()")
         return dsn
 
     def kill(self) -> None:

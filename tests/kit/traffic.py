@@ -7,11 +7,13 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Self
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from router import AsyncClient
 from router.errors import LeadlineError
+from router.ids import uuid7
 from tests.kit.postgres import rows
 
 
@@ -82,7 +84,7 @@ class Traffic:
                 await asyncio.sleep(self._pause_s)
 
     async def _once(self, client: AsyncClient, text: str) -> None:
-        request_id, report_id = uuid4(), uuid4()
+        request_id, report_id = (uuid7(datetime.now(UTC)) for _ in range(2))
         try:
             decision = await client.route(text, request_id=request_id)
             self.ledger.decisions[request_id] = decision.decision_id
@@ -105,7 +107,8 @@ def audit(dsn: str, ledger: Ledger, *, within_s: float = 30.0) -> Audit:
 
 def _count(dsn: str, ledger: Ledger) -> Audit:
     decisions = Counter(rows(dsn, "select request_id, decision_id from decisions"))
-    requests = Counter(request_id for request_id, _ in decisions.elements())
+    named = (request_id for request_id, _ in decisions.elements() if request_id is not None)
+    requests = Counter(named)
     outcomes = Counter(outcome_id for (outcome_id,) in rows(dsn, "select outcome_id from outcomes"))
     missing = sum(pair not in decisions for pair in ledger.decisions.items())
     missing += sum(outcome_id not in outcomes for outcome_id in ledger.outcomes)

@@ -129,7 +129,7 @@ def _echo() -> Iterator[str]:
 
 @contextmanager
 def _leadline() -> Iterator[ServerProcess]:
-    postgres = PostgresServer()
+    postgres = PostgresServer(durable=True)
     postgres.start()
     postgres.make_template()
     try:

@@ -1,0 +1,92 @@
+"""Step 1: the loop, end to end, on real input."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.kit import chaos, mainjob
+from tests.load import bench
+from tests.promises import Measured, promise
+
+KILLS = 10
+SWAPS = 50
+AWAY_S = 60.0
+
+
+@promise(
+    step=1,
+    name="Throughput",
+    must="Route (24 arms, outbox on, 1 worker) at 8 and 32 connections: >= 0.30 of a bare echo, "
+    "and p99 < 10 ms at 200/s, worker < 350 MB",
+)
+def throughput() -> Measured:
+    """The benchmark's own run."""
+    found = bench.measure()
+    return Measured(
+        figures=f"ratio {found.ratio:.2f} ({found.route_per_s:,.0f}/s of "
+        f"{found.echo_per_s:,.0f}/s), p99 {found.p99_ms:.1f} ms, {found.rss_mb:.0f} MB",
+        held=found.ratio >= 0.30 and found.p99_ms < 10 and found.rss_mb < 350,
+    )
+
+
+@promise(
+    step=1,
+    name="kill -9 of the server",
+    must=f"{KILLS} kills under load: no acknowledged decision or outcome missing or doubled",
+)
+def server_kills() -> Measured:
+    """Supervisor and workers are killed at once."""
+    found = chaos.kill_server(KILLS)
+    return Measured(figures=str(found), held=found.audit.clean)
+
+
+@promise(
+    step=1,
+    name="kill -9 of Postgres",
+    must=f"{KILLS} kills under load: no acknowledged decision or outcome missing or doubled",
+)
+def postgres_kills() -> Measured:
+    """The postmaster is killed, and started again."""
+    found = chaos.kill_postgres(KILLS)
+    return Measured(figures=str(found), held=found.audit.clean and not found.failed)
+
+
+@promise(
+    step=1,
+    name="Postgres away",
+    must=f"stopped for {AWAY_S:.0f} s under load: 0 failed routes, 0 lost",
+)
+def postgres_away() -> Measured:
+    """Routing goes on from the caches; the outbox holds the rows."""
+    found = chaos.stop_postgres(AWAY_S)
+    return Measured(figures=str(found), held=found.audit.clean and not found.failed)
+
+
+@promise(
+    step=1,
+    name="Policy swaps",
+    must=f"{SWAPS} swaps under load on 2 workers: 0 errors, every reply's predictions are its "
+    "version's, every worker follows within 2 s",
+)
+def policy_swaps() -> Measured:
+    """Two policies in turn."""
+    found = chaos.swap_policies(SWAPS)
+    return Measured(
+        figures=f"{len(found.chaos.failed)} errors, {found.mismatched} mismatched, "
+        f"slowest {found.slowest_s:.1f} s over {found.chaos.audit.decisions:,} decisions",
+        held=not found.chaos.failed and not found.mismatched and found.slowest_s <= 2.0,
+    )
+
+
+@promise(
+    step=1,
+    name="The real main job",
+    must="import cascades, train, promote, route every held-back query through the running "
+    "server; accuracy and cost against the best constant arm are reported",
+)
+def main_job() -> Measured:
+    """The commands as a user types them, on real outcomes."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        found = mainjob.run(Path(name))
+    return Measured(figures=str(found), held=found.routed == found.held_back)
