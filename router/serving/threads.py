@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -22,20 +23,19 @@ class Threads:
     def __init__(self, timeout_s: float) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._timeout_s = timeout_s
-        self._under_way = 0
+        self._places = threading.Semaphore(MOST_WAITING)
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The call's result. Raises Unavailable when it takes longer than the default deadline.
 
         Raises OutboxFull (OVERLOADED) when too many wait already.
         """
-        if self._under_way >= MOST_WAITING:
+        if not self._places.acquire(blocking=False):
             raise OutboxFull(
                 f"{MOST_WAITING} calls wait for Postgres already; try again", reason="OVERLOADED"
             )
-        self._under_way += 1
         future = self._pool.submit(call, *args, **kwargs)
-        future.add_done_callback(self._ended)
+        future.add_done_callback(lambda _: self._places.release())
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(future)
@@ -43,9 +43,6 @@ class Threads:
             raise Unavailable(
                 f"Postgres did not answer within {self._timeout_s:g} s; try again"
             ) from None
-
-    def _ended(self, _future: object) -> None:
-        self._under_way -= 1
 
     def close(self) -> None:
         """Lets go of the threads; what is under way ends by its own timeout."""

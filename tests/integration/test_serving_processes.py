@@ -103,6 +103,8 @@ def test_a_drain_under_load_loses_nothing_and_a_crashed_worker_comes_back(
 
 
 def test_workers_end_when_their_supervisor_is_killed(dsn: str, tmp_path: Path) -> None:
+    with Admin(dsn) as admin:
+        admin.seed(catalog(), "default")
     with serving(tmp_path, dsn) as server:
         with Stubs(server.address) as stubs:
             stubs.catalog.ListArms(catalog_pb2.ListArmsRequest(), wait_for_ready=True)
