@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from router.commands.options import JsonFlag
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # not typer.Exit: the line that says so is on the screen already
 
 
 def groups(app: typer.Typer) -> None:
@@ -42,4 +43,4 @@ def demo(
     with prepared(directory) as place:
         plan = Plan(explore=explore, then=then, seed=seed)
         if not perform(plan, place, as_json=as_json):
-            raise typer.Exit(INTERRUPTED)
+            sys.exit(INTERRUPTED)

@@ -33,7 +33,11 @@ async def run(plan: Plan, place: Place, screen: Screen) -> Result:
             ways, most_expensive = by_arm(explored, arms), steps.asker.catalog.models[-1].name
             constant_arm, largest_arm = best_constant(ways), largest(ways, most_expensive)
             constant = await steps.keep_to(constant_arm, unseen, "best constant arm")
-            always = await steps.keep_to(largest_arm, unseen, "always-largest")
+            always = (
+                constant
+                if largest_arm == constant_arm
+                else await steps.keep_to(largest_arm, unseen, "always-largest")
+            )
         await steps.stop()
     return Result(
         plan=plan,

@@ -10,11 +10,10 @@ from math import ceil, floor, log10
 from router.simulation.demo_figures import Way
 from router.types import Arm
 
-WIDTH, HEIGHT = 900, 500
-LEFT, RIGHT, TOP, BOTTOM = 56, 20, 16, 92
+WIDTH, HEIGHT = 900, 520
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 18, 110
 COLOURS = ("#8b97a5", "#3b82c4", "#7a5cc7", "#c77d1e", "#c2456b")
-WAY_COLOURS = ("#1c7ed6", "#e8590c", "#0b9a5d")
-LABEL_GAP = 20
+WAY_COLOURS = ("#0b9a5d", "#f08c00", "#111827")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,25 +83,30 @@ def _arms(arms: Mapping[Arm, Way], colours: Mapping[str, str], scale: _Scale) ->
         )
         yield (
             f'<circle cx="{x:.1f}" cy="{scale.y(way.accuracy):.1f}" r="4.5" fill="{colour}">'
-            f"<title>{_told(way)}</title></circle>"
+            f"<title>{escape(_told(way))}</title></circle>"
         )
 
 
 def _ways(ways: Sequence[Way], scale: _Scale) -> Iterator[str]:
-    """Large points, labelled to their left; labels that would overlap move down."""
-    taken: list[float] = []
-    for way, colour in zip(ways, WAY_COLOURS, strict=True):
-        x, y = scale.x(way.usd_per_1000), scale.y(way.accuracy)
-        label_y = y + 5
-        while any(abs(label_y - other) < LABEL_GAP for other in taken):
-            label_y += LABEL_GAP
-        taken.append(label_y)
-        points = f"{x:.1f},{y - 9:.1f} {x + 9:.1f},{y:.1f} {x:.1f},{y + 9:.1f} {x - 9:.1f},{y:.1f}"
-        yield (
-            f'<polygon points="{points}" fill="{colour}" stroke="#fff" stroke-width="1.5">'
-            f"<title>{_told(way)}</title></polygon>"
-        )
-        yield _text(x - 14, label_y, way.name, anchor="end", kind="halo", colour=colour)
+    """Large points, named in a line below; ways that are the same point share one."""
+    places: dict[tuple[float, float], list[Way]] = {}
+    for way in ways:
+        places.setdefault((way.usd_per_1000, way.accuracy), []).append(way)
+    for number, ((usd, accuracy), together) in enumerate(reversed(places.items())):
+        colour, told = WAY_COLOURS[number], escape("; ".join(map(_told, together)))
+        yield _diamond(scale.x(usd), scale.y(accuracy), colour, f"<title>{told}</title>")
+        x, y = LEFT + number * (WIDTH - LEFT - RIGHT) / len(places), HEIGHT - 40
+        yield _diamond(x + 8, y - 4, colour)
+        yield _text(x + 24, y, " = ".join(way.name for way in together), anchor="start")
+
+
+def _diamond(x: float, y: float, colour: str, inside: str = "") -> str:
+    corners = ((0, -9), (9, 0), (0, 9), (-9, 0))
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return (
+        f'<polygon points="{points}" fill="{colour}" stroke="#fff" stroke-width="1.5">'
+        f"{inside}</polygon>"
+    )
 
 
 def _legend(colours: Mapping[str, str]) -> Iterator[str]:
@@ -114,10 +118,9 @@ def _legend(colours: Mapping[str, str]) -> Iterator[str]:
 
 
 def _told(way: Way) -> str:
-    return escape(f"{way.name}: accuracy {way.accuracy:.3f}, ${way.usd_per_1000:.2f} per 1,000")
+    return f"{way.name}: accuracy {way.accuracy:.3f}, ${way.usd_per_1000:.2f} per 1,000"
 
 
-def _text(x: float, y: float, text: str, *, anchor: str, kind: str, colour: str = "") -> str:
-    style = f' style="fill:{colour}"' if colour else ""
+def _text(x: float, y: float, text: str, *, anchor: str, kind: str = "") -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text class="{kind}" {place}{style}>{escape(text)}</text>'
+    return f'<text class="{kind}" {place}>{escape(text)}</text>'

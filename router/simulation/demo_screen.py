@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +17,15 @@ from router.simulation.demo_figures import Result, Way
 from router.simulation.demo_place import Place
 from router.simulation.demo_summary import LEADLINE, Summary
 
-NAME_WIDTH = 20
+NAME_WIDTH = 18
+
+
+class _Count(MofNCompleteColumn):
+    """How many of how many; nothing for a step that is one piece."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        return Text() if task.total is None else super().render(task)
 
 
 class Step:
@@ -46,10 +54,8 @@ class Screen:
 
     def __init__(self, steps: Console, result: Console) -> None:
         self._steps, self._result = steps, result
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(32))
-        self._progress = Progress(
-            *columns, MofNCompleteColumn(), console=steps, disable=not steps.is_terminal
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(32), _Count())
+        self._progress = Progress(*columns, console=steps, disable=not steps.is_terminal)
 
     @classmethod
     def of_terminal(cls) -> Screen:
@@ -62,7 +68,8 @@ class Screen:
         self._steps.print("\n[bold]Leadline demo[/]: the whole loop on this machine, in minutes.")
         self._steps.print(
             "The models and their answers are simulated; everything else is real. "
-            f"Files go to [cyan]{escape(str(place.directory))}[/].\n"
+            f"Files go to [cyan]{escape(str(place.directory))}[/].\n",
+            soft_wrap=True,
         )
         with self._progress:
             yield
@@ -76,21 +83,25 @@ class Screen:
             ended = "[green]\u2713[/]"
         finally:
             step.hide()
-            seconds = f"{time.monotonic() - begun:5.1f} s"
+            seconds = f"{time.monotonic() - begun:4.1f} s"
             self._steps.print(
-                f" {ended} {name:<{NAME_WIDTH}} [dim]{seconds}[/]  {escape(step.text)}"
+                f" {ended} {name:<{NAME_WIDTH}} [dim]{seconds}[/]  {escape(step.text)}",
+                soft_wrap=True,
             )
 
     def show(self, result: Result, summary: Summary, place: Place) -> None:
         """Prints the table, what it says, what is simulated, and where to go from here."""
         say = self._result.print
+        say()
         say(_table(summary.ways, summary.cost_shares, result.plan.then))
         say(Text(summary.verdict, style="bold"))
         for line in summary.notes:
             say(Text(line))
         say()
+        pointers = Table.grid(padding=(0, 2))
         for name, text in summary.pointers(place):
-            say(Text.assemble((f"{name:<10}", "bold"), text))
+            pointers.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+        say(pointers)
 
     def fail(self, lines: Sequence[str]) -> None:
         """Shows the end of a failed process's log."""
@@ -100,18 +111,17 @@ class Screen:
 
 def _table(ways: Sequence[Way], cost_shares: Sequence[float], questions: int) -> Table:
     title = f"The same {questions:,} questions, unseen in training, answered in three ways"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("way")
-    table.add_column("accuracy", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("USD per 1,000", justify="right")
-    table.add_column("cost, relative", justify="right")
-    table.add_column("p95 latency", justify="right")
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold"
+    )
+    table.add_column("way", overflow="fold")
+    for name in ("accuracy", "95 % range", "USD/1,000", "rel. cost", "p95"):
+        table.add_column(name, justify="right", no_wrap=True)
     for way, share in zip(ways, cost_shares, strict=True):
         table.add_row(
             Text.assemble(way.name, "\n", (way.detail, "dim")),
             f"{way.accuracy:.3f}",
-            f"{way.interval.low:.3f} - {way.interval.high:.3f}",
+            f"{way.interval.low:.3f}\u2013{way.interval.high:.3f}",
             f"{way.usd_per_1000:.2f}",
             f"{share:.2f}",
             f"{way.p95_latency_s:.1f} s",

@@ -25,6 +25,7 @@ from router.types import Arm, Slo
 
 EXPLORE = Slo(name="explore", exploration_rate=1.0)
 SERVES = "leadline serves on "
+SERVE = leadline("serve", "--embedded", "--authentication", "none", "--port", "0")
 START_TIMEOUT_S = 90.0
 FOLLOW_TIMEOUT_S = 15.0
 _WATCH_S = 0.01
@@ -36,16 +37,14 @@ async def started(
 ) -> AsyncIterator[Steps]:
     """The provider and the server, ready, with clients of both."""
     os.environ.setdefault("no_grpc_proxy", "127.0.0.1")
+    count = plan.explore + plan.then
+    provider = family.start("provider", _provider_command(seed=plan.seed, count=count))
+    server = family.start("server", SERVE, postgres=place.postgres)
     with screen.step("simulated provider") as step:
-        count = plan.explore + plan.then
-        command = [sys.executable, "-m", "router.simulation.provider"]
-        command += ["--seed", str(plan.seed), "--count", str(count)]
-        provider = family.start("provider", command)
+        asked = await asyncio.to_thread(questions, count, plan.seed)
         endpoint = await provider.printed(READY, START_TIMEOUT_S)
         step.done(f"OpenAI-compatible, at {endpoint}")
     with screen.step("leadline serve") as step:
-        command = leadline("serve", "--embedded", "--authentication", "none", "--port", "0")
-        server = family.start("server", command, postgres=place.postgres)
         address = (await server.printed(SERVES, START_TIMEOUT_S)).partition(" ")[0]
         step.done(f"gRPC at {address}, its Postgres embedded")
     async with connected(address, endpoint) as (client, openai):
@@ -53,7 +52,7 @@ async def started(
             leadline=client,
             provider=openai,
             catalog=catalog(endpoint),
-            questions=questions(count, plan.seed),
+            questions=asked,
             seed=plan.seed,
         )
         yield Steps(plan=plan, asker=asker, family=family, screen=screen)
@@ -115,7 +114,9 @@ class Steps:
                     raise Unavailable(f"policy {version} does not serve; see the server's log")
                 await asyncio.sleep(_WATCH_S)
             followed_s = time.monotonic() - begun
-            step.done(f"policy {version} serves {followed_s:.2f} s later, with no restart")
+            step.done(
+                f"policy {version} verified; served {followed_s:.2f} s later, with no restart"
+            )
         return followed_s
 
     async def route(self, numbers: range) -> list[Answered]:
@@ -139,6 +140,11 @@ class Steps:
             step.done("provider, server and Postgres have ended")
 
 
+def _provider_command(*, seed: int, count: int) -> list[str]:
+    module = [sys.executable, "-m", "router.simulation.provider"]
+    return [*module, "--seed", str(seed), "--count", str(count)]
+
+
 def _brought(answered: Sequence[Answered]) -> str:
     way = measure("", "", answered)
     return f"accuracy {way.accuracy:.3f}, ${way.usd_per_1000:.2f} per 1,000"
@@ -146,8 +152,8 @@ def _brought(answered: Sequence[Answered]) -> str:
 
 def _learnt(policy: dict[str, Any]) -> str:
     judged = policy["held_out"]["prediction"]
-    learnt = f"policy {policy['version']} from {policy['scored_rows']:,} outcomes"
+    learnt = f"policy {policy['version']}, {policy['scored_rows']:,} outcomes"
     if not judged["rows"]:
         return f"{learnt}; too few to hold any back"
     auc = "" if judged["auc"] is None else f"AUC {judged['auc']:.2f}, "
-    return f"{learnt}; held-out {auc}calibration error {judged['ece']:.3f}"
+    return f"{learnt}; held out: {auc}calibration error {judged['ece']:.3f}"

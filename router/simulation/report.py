@@ -59,7 +59,7 @@ def _arm(way: Way) -> str:
 def _picked(summary: Summary) -> Iterable[str]:
     total = sum(count for _, count in summary.picked)
     for key, count in summary.picked:
-        yield _row((_code(key), f"{count:,}", f"{100 * count / total:.0f}&nbsp;%"))
+        yield _row((_code(key), f"{count:,}", f"{100 * count / total:.1f}&nbsp;%"))
 
 
 def _learnt(result: Result) -> str:
