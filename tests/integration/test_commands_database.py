@@ -146,15 +146,17 @@ def test_a_database_that_is_away_is_one_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_embedded_database_serves_a_command_and_stops(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_embedded_database_serves_a_command_and_stops() -> None:
     # Not tmp_path: pytest closes the directory above it, which Postgres must pass.
     with TemporaryDirectory(prefix="leadline-") as state_dir:
-        monkeypatch.delenv("LEADLINE_DSN", raising=False)
-        monkeypatch.setenv("LEADLINE_STATE_DIR", state_dir)
-        assert cli.run(["tenants", "list", "--json"]) == 0
-        assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["default"]
+        clean = {name: text for name, text in os.environ.items() if name != "LEADLINE_DSN"}
+        done = subprocess.run(
+            [COMMAND, "tenants", "list", "--json"],
+            capture_output=True,
+            check=True,
+            env=clean | {"LEADLINE_STATE_DIR": state_dir},
+        )
+        assert [each["name"] for each in json.loads(done.stdout)] == ["default"]
         assert not (Path(state_dir) / "postgres/postmaster.pid").exists()
 
 
