@@ -22,7 +22,7 @@ def learned(bundle: LoadedBundle, embedder: Embedder) -> Learned:
     """
     manifest, arrays = bundle.manifest, bundle.arrays
     check_embedder(manifest, embedder)
-    for name in ("feature_mean", "feature_components"):
+    for name in ("feature_mean", "feature_components", "feature_bounds"):
         if name not in arrays:
             raise BundleRefused(f"the bundle lacks the array {name}; train the policy anew")
     features = FeatureSpec(
@@ -30,6 +30,7 @@ def learned(bundle: LoadedBundle, embedder: Embedder) -> Learned:
         embedder_digest=manifest.embedder.digest,
         mean=arrays["feature_mean"],
         components=arrays["feature_components"],
+        bounds=arrays["feature_bounds"],
     )
     if features.names != manifest.feature_names or features.digest != manifest.features_digest:
         raise BundleRefused(

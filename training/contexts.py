@@ -34,6 +34,7 @@ class Encoded:
             embedder_digest=embedder.digest,
             mean=np.zeros(embedder.dimensions),
             components=np.eye(embedder.dimensions),
+            bounds=np.array([[-np.inf], [np.inf]]),
         )
         parts = [
             spec.contexts(queries[start : start + _BATCH_TEXTS], embedder)[0]
@@ -59,15 +60,17 @@ class Projection:
         if count > 0 and np.ptp(vectors, axis=0).any():
             fitted = PCA(count, svd_solver="covariance_eigh", random_state=self.seed).fit(vectors)
             components = fitted.components_
+        seen = np.hstack((encoded.texts[queries], (vectors - mean) @ components.T))
         self.spec_ = FeatureSpec(
             embedder=encoded.embedder.name,
             embedder_digest=encoded.embedder.digest,
             mean=np.ascontiguousarray(mean, np.float64),
             components=np.ascontiguousarray(components, np.float64),
+            bounds=np.stack((seen.min(axis=0), seen.max(axis=0))),
         )
         return self
 
     def transform(self, encoded: Encoded) -> Floats:
         """The contexts of all queries, shape (q, f), as the spec makes them one by one."""
         projected = (encoded.vectors - self.spec_.mean) @ self.spec_.components.T
-        return np.hstack((encoded.texts, projected))
+        return self.spec_.cut(np.hstack((encoded.texts, projected)))

@@ -168,6 +168,7 @@ def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
         **adjusted.evidence.to_mapping(),
         "feature_mean": spec.mean,
         "feature_components": spec.components,
+        "feature_bounds": spec.bounds,
     }
 
 

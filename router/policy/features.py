@@ -107,13 +107,16 @@ class FeatureSpec:
     """How a context is made; its digest stands in the bundle and in no other bundle.
 
     `components` has shape (p, d) and `mean` (d,): the projection of a d-dimensional
-    embedding to p principal components.
+    embedding to p principal components. `bounds` (2, f) are the least and the greatest
+    value of each column in training: a context is cut to them, so that no model is asked
+    beyond what it has seen.
     """
 
     embedder: str
     embedder_digest: str
     mean: Floats
     components: Floats
+    bounds: Floats
 
     @cached_property
     def context_names(self) -> tuple[str, ...]:
@@ -128,9 +131,10 @@ class FeatureSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of the names, the embedder and the projection."""
+        """Hex SHA-256 of the names, the embedder, the projection and the bounds."""
         head = json.dumps([self.names, self.embedder, self.embedder_digest]).encode()
-        body = np.ascontiguousarray(self.components).tobytes() + self.mean.tobytes()
+        parts = (self.components, self.mean, self.bounds)
+        body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         return hashlib.sha256(head + body).hexdigest()
 
     def context(self, text: str, embedder: Embedder) -> Context:
@@ -138,7 +142,7 @@ class FeatureSpec:
         vector, tokens = embedder.encode(text)
         projected = self.components @ (vector - self.mean)
         values = np.concatenate((text_features(text, tokens), projected))
-        return Context(values=values, input_tokens=tokens)
+        return Context(values=self.cut(values), input_tokens=tokens)
 
     def contexts(self, texts: Sequence[str], embedder: Embedder) -> tuple[Floats, Floats]:
         """The contexts of n queries: values (n, f) and input tokens (n,)."""
@@ -147,4 +151,8 @@ class FeatureSpec:
         scanned = np.array(
             [text_features(text, int(count)) for text, count in zip(texts, tokens, strict=True)]
         ).reshape(len(texts), len(TEXT_FEATURES))
-        return np.hstack((scanned, projected)), tokens.astype(np.float64)
+        return self.cut(np.hstack((scanned, projected))), tokens.astype(np.float64)
+
+    def cut(self, values: Floats) -> Floats:
+        """Contexts (f,) or (n, f) within the bounds."""
+        return np.asarray(np.minimum(np.maximum(values, self.bounds[0]), self.bounds[1]))

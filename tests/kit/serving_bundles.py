@@ -30,6 +30,7 @@ def features() -> FeatureSpec:
         embedder_digest=embedder.digest,
         mean=np.zeros(embedder.dimensions),
         components=rng.normal(size=(COMPONENTS, embedder.dimensions)),
+        bounds=np.array([[-1e9], [1e9]]),
     )
 
 
@@ -105,6 +106,7 @@ def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
     return {
         "feature_mean": features().mean,
         "feature_components": features().components,
+        "feature_bounds": features().bounds,
         "mean_accuracy": np.full(arms, 0.5),
         "mean_cost_usd": np.full(arms, mean_cost_usd),
         "cost_weights": bias * np.log(mean_cost_usd),
