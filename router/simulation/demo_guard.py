@@ -59,14 +59,15 @@ def _watch(child: subprocess.Popen[bytes]) -> None:
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
-    """Ends the child's whole group and returns the child's exit code."""
+    """Ends the child's whole group; its exit code as a shell says it, 128 + signal if killed."""
     if child.poll() is None:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GRACE_S)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    return child.wait()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _stop(directory: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_demo_leaves_a_report_and_logs_and_no_process(run: tuple[Path, Any])
     assert "Accuracy against cost" in Path(found["report"]).read_text()
     logs = {path.name for path in Path(found["logs"]).iterdir()}
     assert logs >= {"provider.log", "server.log", "train.log"}
-    assert gone(f"LEADLINE_STATE_DIR={directory / 'state'}", within_s=1)
+    assert_nothing_runs(directory)
 
 
 def test_an_interrupted_demo_leaves_no_process_and_says_so_in_one_line(tmp_path: Path) -> None:
@@ -70,10 +70,17 @@ def test_an_interrupted_demo_leaves_no_process_and_says_so_in_one_line(tmp_path:
         output, errors = demo.communicate(timeout=30)
     assert demo.returncode == INTERRUPTED
     assert output == ""
-    assert errors.count("interrupted") == 1
+    assert errors.count("leadline: interrupted") == 1
     assert errors.splitlines()[-1].startswith("leadline: interrupted; every process")
     assert "Traceback" not in errors
-    assert gone(f"LEADLINE_STATE_DIR={tmp_path / 'demo' / 'state'}", within_s=1)
+    assert_nothing_runs(tmp_path / "demo")
+
+
+def assert_nothing_runs(directory: Path) -> None:
+    state = directory / "state"
+    assert gone(f"LEADLINE_STATE_DIR={state}", within_s=1)
+    assert (state / "postgres" / "PG_VERSION").exists()
+    assert not (state / "postgres" / "postmaster.pid").exists()
 
 
 def await_server(ready: Path, demo: subprocess.Popen[str]) -> None:

@@ -41,6 +41,14 @@ async def test_a_child_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> No
     assert caught.value.last_lines == ["what went wrong"]
 
 
+async def test_a_child_that_was_killed_says_by_which_signal(tmp_path: Path) -> None:
+    with children(tmp_path, {}) as family:
+        code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        child = family.start("server", [sys.executable, "-c", code])
+        with pytest.raises(ChildFailed, match="server ended with exit code 137"):
+            await child.ended()
+
+
 async def test_a_child_that_never_says_that_it_is_ready_is_not_waited_for(tmp_path: Path) -> None:
     with children(tmp_path, {}) as family:
         child = family.start("server", [sys.executable, "-c", "import time; time.sleep(60)"])
