@@ -48,15 +48,7 @@ def decision_row(
         "tenant_id": tenant_id,
         "decision_id": decision.decision_id,
         "occurred_at": decision.occurred_at,
-        "request_id": asked.request_id,
-        "body_digest": asked.digest.hex(),
-        "query_id": query_id(asked.query.text),
-        "query": asked.query.text,
-        "dataset": None,
-        "subject": asked.subject or None,
-        "conversation_id": asked.conversation_id or None,
-        "labels": asked.labels,
-        "request": asked.request,
+        **_asked_columns(asked),
         "slo_name": decision.slo.name,
         "slo_version": decision.slo.version,
         "policy_version": decision.policy_version,
@@ -78,6 +70,20 @@ def decision_row(
             "alternatives": others,
             **dict(zip(FIGURES, figures, strict=True)),
         },
+    }
+
+
+def _asked_columns(asked: Asked) -> dict[str, Any]:
+    return {
+        "request_id": asked.request_id,
+        "body_digest": asked.digest.hex(),
+        "query_id": query_id(asked.query.text),
+        "query": asked.query.text,
+        "dataset": None,
+        "subject": asked.subject or None,
+        "conversation_id": asked.conversation_id or None,
+        "labels": asked.labels,
+        "request": asked.request,
     }
 
 

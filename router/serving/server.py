@@ -142,11 +142,7 @@ async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event
     )
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((edge,))
-    healthy = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection(
-        (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
+    healthy = _introspection(server)
     _listen(server, room.settings, port)
     await server.start()
     for name in ("", *SERVICES):
@@ -159,6 +155,16 @@ async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event
     await asyncio.to_thread(_close, room)
     if tracing is not None:
         tracing.close()
+
+
+def _introspection(server: grpc.aio.Server) -> Any:
+    """Adds reflection and health checking; returns the latter."""
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    reflection.enable_server_reflection(
+        (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    return healthy
 
 
 def _close(room: Room) -> None:

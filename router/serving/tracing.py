@@ -10,6 +10,7 @@ from typing import Any
 from router.serving.telemetry import Logger
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+SEND_S = 2.0
 
 Handler = Callable[[Any, Any], Awaitable[bytes]]
 
@@ -28,7 +29,7 @@ class Tracer:
         from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
         self._provider = TracerProvider(resource=Resource.create({"service.name": "leadline"}))
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=SEND_S)))
         self._tracer = self._provider.get_tracer("leadline")
         self._parent = propagate.extract
         self._kind = SpanKind.SERVER

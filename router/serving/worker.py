@@ -25,7 +25,7 @@ from router.serving.server import Room, furnish, serve
 from router.serving.stores import open_stores
 from router.serving.telemetry import configure_logs, logger
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.001
 YOUNG_OBJECTS = 50_000
 
 

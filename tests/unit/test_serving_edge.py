@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -148,3 +150,9 @@ def test_every_method_of_the_protos_needs_a_role() -> None:
         for method in service.methods
     }
     assert named == set(ROLES)
+
+
+def test_the_supervisor_loads_neither_grpc_nor_lightgbm() -> None:
+    check = "import sys, router.serving.supervisor; print({'grpc', 'lightgbm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=True)
+    assert done.stdout.strip() == b"set()"
