@@ -13,6 +13,7 @@ from training.dataset import Dataset, Rows
 from training.loglinear import at_rows
 
 LEAST_ROWS = 100
+LEAST_POOLED_ROWS = 20
 _CLIP = 1e-4
 _PENALTY_INVERSE = 1.0
 _MOST_PAIRS = 200_000
@@ -21,8 +22,10 @@ _MOST_PAIRS = 200_000
 def fit(dataset: Dataset, accuracy: Floats, *, rng: np.random.Generator) -> EvidenceModel:
     """Learns from out-of-fold predictions (q, a) and the confidences in the log.
 
-    An arm with fewer than 100 scored rows with confidence, or with right or wrong answers
-    alone, informs nothing: its weights are NaN.
+    Confidence is standardised per arm, so that arms with few rows can share what all of
+    them show: an arm has weights of its own from 100 scored rows with confidence on, and
+    the pooled ones from 20 on. Below that, or where confidence never varies, it informs
+    nothing: its weights are NaN.
     """
     arms = len(dataset.arms)
     model = EvidenceModel(
@@ -34,8 +37,11 @@ def fit(dataset: Dataset, accuracy: Floats, *, rng: np.random.Generator) -> Evid
     prior = log_odds(accuracy)
     unknown = np.isnan(dataset.rows.confidence) | np.isnan(at_rows(prior, dataset.rows))
     rows = dataset.rows.take(dataset.scored & ~unknown)
-    for arm in range(arms):
-        _fit_arm(model, arm, rows.take(rows.arm == arm), prior[:, arm])
+    informing = [arm for arm in range(arms) if _standardise(model, arm, rows)]
+    pooled = _weights(model, rows.take(np.isin(rows.arm, informing)), prior)
+    for arm in informing:
+        own = _weights(model, rows.take(rows.arm == arm), prior)
+        model.weights[arm] = next((each for each in (own, pooled) if each is not None), np.nan)
     return replace(model, transfer=_transfer(dataset, prior, model, rng))
 
 
@@ -45,17 +51,23 @@ def log_odds(probability: Floats) -> Floats:
     return np.asarray(np.log(clipped / (1.0 - clipped)))
 
 
-def _fit_arm(model: EvidenceModel, arm: int, rows: Rows, prior: Floats) -> None:
+def _standardise(model: EvidenceModel, arm: int, rows: Rows) -> bool:
+    """Sets the arm's center and scale; whether its confidence can inform at all."""
+    confidence = rows.confidence[rows.arm == arm]
+    if len(confidence) < LEAST_POOLED_ROWS or not confidence.std() > 0.0:
+        return False
+    model.center[arm], model.scale[arm] = confidence.mean(), confidence.std()
+    return True
+
+
+def _weights(model: EvidenceModel, rows: Rows, prior: Floats) -> Floats | None:
+    """Bias, slope and weight fitted on the rows; None where they are too few or all alike."""
     if len(rows) < LEAST_ROWS or not 0.0 < rows.score.mean() < 1.0:
-        return
-    scale = float(rows.confidence.std())
-    if not scale > 0.0:
-        return
-    model.center[arm], model.scale[arm] = rows.confidence.mean(), scale
-    surprise = (rows.confidence - model.center[arm]) / scale
-    columns = np.column_stack((prior[rows.query], surprise))
+        return None
+    surprise = (rows.confidence - model.center[rows.arm]) / model.scale[rows.arm]
+    columns = np.column_stack((at_rows(prior, rows), surprise))
     fitted = _logistic(columns, rows.score, rows.weight)
-    model.weights[arm] = (fitted.intercept_[0], *fitted.coef_[0])
+    return np.array([fitted.intercept_[0], *fitted.coef_[0]])
 
 
 def _logistic(columns: Floats, score: Floats, weight: Floats) -> LogisticRegression:
