@@ -21,7 +21,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED) ## Run the whole loop on this machine: route, learn, promote, route better
-	@$(BIN)/leadline demo
+	@$(BIN)/leadline demo --dir build/demo
 
 test: $(INSTALLED) ## Lint, type-check and run the tests (under 10 minutes)
 	@$(BIN)/python -m tests.run

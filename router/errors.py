@@ -76,7 +76,7 @@ class Unauthenticated(LeadlineError):
 
 
 class PermissionDenied(LeadlineError):
-    """This key's role may not make the call."""
+    """The key's role may not make the call."""
 
     reason = "ROLE_MISSING"
 
