@@ -8,7 +8,16 @@ from __future__ import annotations
 import time
 
 from router.simulation.demo_children import children
-from router.simulation.demo_figures import Plan, Result, best_constant, by_arm, largest
+from router.simulation.demo_figures import (
+    Plan,
+    Result,
+    best_constant,
+    by_arm,
+    largest,
+    measure,
+    mixed,
+    neighbours,
+)
 from router.simulation.demo_place import Place
 from router.simulation.demo_screen import Screen
 from router.simulation.demo_steps import started
@@ -29,19 +38,19 @@ async def run(plan: Plan, place: Place, screen: Screen) -> Result:
             followed_s = await steps.promote(policy["version"])
             routed = await steps.route(unseen)
 
-            arms = steps.asker.catalog.arms
-            ways, most_expensive = by_arm(explored, arms), steps.asker.catalog.models[-1].name
-            constant_arm, largest_arm = best_constant(ways), largest(ways, most_expensive)
+            ways = by_arm(explored, steps.asker.catalog.arms)
+            constant_arm = best_constant(ways)
+            largest_arm = largest(ways, steps.asker.catalog.models[-1].name)
             constant = await steps.keep_to(constant_arm, unseen, "best constant arm")
-            always = (
-                constant
-                if largest_arm == constant_arm
-                else await steps.keep_to(largest_arm, unseen, "always-largest")
-            )
+            always = await steps.keep_to(largest_arm, unseen, "always-largest")
+
+            spent = measure("", "", routed).usd_per_1000
+            cheap, dear = neighbours(ways, spent)
+            parts = [await steps.keep_to(arm, unseen, "mixed constants") for arm in (cheap, dear)]
         await steps.stop()
     return Result(
         plan=plan,
-        arms=arms,
+        arms=steps.asker.catalog.arms,
         explored=explored,
         policy=policy,
         followed_s=followed_s,
@@ -49,6 +58,8 @@ async def run(plan: Plan, place: Place, screen: Screen) -> Result:
         constant=constant,
         largest_arm=largest_arm,
         largest=always,
+        mixed_arms=(cheap, dear),
+        mixed=mixed(parts[0], parts[1], spent / 1_000),
         routed=routed,
         took_s=time.monotonic() - begun,
     )

@@ -65,7 +65,7 @@ class Result:
     """All that a demo found.
 
     `policy` is what `leadline train --json` said, `followed_s` how long the server took to
-    serve it. `constant`, `largest` and `routed` answer the same questions.
+    serve it. `constant`, `largest`, `mixed` and `routed` answer the same questions.
     """
 
     plan: Plan
@@ -77,6 +77,8 @@ class Result:
     constant: Sequence[Answered]
     largest_arm: Arm
     largest: Sequence[Answered]
+    mixed_arms: tuple[Arm, Arm]
+    mixed: Sequence[Answered]
     routed: Sequence[Answered]
     took_s: float
 
@@ -140,16 +142,70 @@ def by_arm(answered: Sequence[Answered], arms: Sequence[Arm]) -> dict[Arm, Way]:
     return {arm: measure(arm.key, "", found[arm]) for arm in arms if found[arm]}
 
 
-def best_constant(ways: Mapping[Arm, Way]) -> Arm:
-    """The most accurate arm of the log, the cheaper of equals.
-
-    Only arms with at least half the mean number of trials count.
-    """
+def tried_enough(ways: Mapping[Arm, Way]) -> dict[Arm, Way]:
+    """The arms with at least half the mean number of trials."""
     mean = float(np.mean([way.questions for way in ways.values()]))
-    enough = {arm: way for arm, way in ways.items() if way.questions >= _ENOUGH_SHARE * mean}
+    return {arm: way for arm, way in ways.items() if way.questions >= _ENOUGH_SHARE * mean}
+
+
+def best_constant(ways: Mapping[Arm, Way]) -> Arm:
+    """The most accurate arm of those tried enough, the cheaper of equals."""
+    enough = tried_enough(ways)
     return max(enough, key=lambda arm: (enough[arm].accuracy, -enough[arm].usd_per_1000))
 
 
 def largest(ways: Mapping[Arm, Way], model: str) -> Arm:
     """The most accurate arm of one model."""
     return best_constant({arm: way for arm, way in ways.items() if arm.model == model})
+
+
+def neighbours(ways: Mapping[Arm, Way], usd_per_1000: float) -> tuple[Arm, Arm]:
+    """The two arms whose mixture is the most accurate at that cost, the cheaper first.
+
+    They are next to each other on the upper concave envelope of (cost, accuracy); outside
+    of it both are its end.
+    """
+    hull = _envelope(tried_enough(ways))
+    dearer = [arm for arm in hull if ways[arm].usd_per_1000 > usd_per_1000]
+    cheaper = [arm for arm in hull if ways[arm].usd_per_1000 <= usd_per_1000]
+    return (cheaper or dearer)[-1 if cheaper else 0], (dearer or cheaper)[0 if dearer else -1]
+
+
+def mixed(cheap: Sequence[Answered], dear: Sequence[Answered], cost_usd: float) -> list[Answered]:
+    """What picking between two arms at random brings on average, at that mean cost if it can be.
+
+    Both have answered the same questions, in the same order.
+    """
+    low, high = (float(np.mean([each.cost_usd for each in part])) for part in (cheap, dear))
+    share = float(np.clip((cost_usd - low) / (high - low), 0.0, 1.0)) if high > low else 0.0
+
+    def between(one: float, two: float) -> float:
+        return (1.0 - share) * one + share * two
+
+    return [
+        Answered(
+            question=one.question,
+            arms=(*one.arms, *two.arms),
+            score=between(one.score, two.score),
+            cost_usd=between(one.cost_usd, two.cost_usd),
+            latency_s=between(one.latency_s, two.latency_s),
+        )
+        for one, two in zip(cheap, dear, strict=True)
+    ]
+
+
+def _envelope(ways: Mapping[Arm, Way]) -> list[Arm]:
+    """The arms of the upper concave envelope, the cheapest first, up to the most accurate."""
+    hull: list[Arm] = []
+    for arm in sorted(ways, key=lambda arm: (ways[arm].usd_per_1000, -ways[arm].accuracy)):
+        if hull and ways[arm].accuracy <= ways[hull[-1]].accuracy:
+            continue
+        while len(hull) > 1 and _slope(ways, hull[-2], hull[-1]) <= _slope(ways, hull[-2], arm):
+            hull.pop()
+        hull.append(arm)
+    return hull
+
+
+def _slope(ways: Mapping[Arm, Way], one: Arm, two: Arm) -> float:
+    rise, run = ways[two].accuracy - ways[one].accuracy, ways[two].usd_per_1000
+    return rise / max(run - ways[one].usd_per_1000, 1e-12)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from router.errors import Unavailable
@@ -66,6 +66,7 @@ class Steps:
     asker: Asker
     family: Children
     screen: Screen
+    kept: dict[Arm, list[Answered]] = field(default_factory=dict)
 
     async def fill_catalog(self) -> None:
         """Puts the models, the arms and the slo that explores."""
@@ -127,11 +128,13 @@ class Steps:
         return answered
 
     async def keep_to(self, arm: Arm, numbers: range, name: str) -> list[Answered]:
-        """Answers the same questions with one arm throughout."""
-        with self.screen.step(name, total=len(numbers)) as step:
-            answered = await self.asker.keep_to(arm, numbers, step.advance)
-            step.done(f"the same questions: {_brought(answered)}")
-        return answered
+        """Answers the same questions with one arm throughout; once, however often asked."""
+        if arm not in self.kept:
+            with self.screen.step(name, total=len(numbers)) as step:
+                answered = await self.asker.keep_to(arm, numbers, step.advance)
+                self.kept[arm] = answered
+                step.done(f"the same questions: {_brought(answered)}")
+        return self.kept[arm]
 
     async def stop(self) -> None:
         """Ends every process."""

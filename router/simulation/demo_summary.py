@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.simulation.demo_figures import Answered, Comparison, Result, Way, compare, measure
+from router.simulation.demo_figures import (
+    Answered,
+    Comparison,
+    Interval,
+    Result,
+    Way,
+    compare,
+    measure,
+)
 from router.simulation.demo_place import Place
 
 LEADLINE = "Leadline"
@@ -24,13 +32,15 @@ NEXT = "'First real use' in README.md: your own models, queries and outcomes ins
 class Summary:
     """The three ways, Leadline last, and what they say.
 
-    `cost_shares` are of the best constant arm's cost; `picked` holds the arms that
+    `cost_shares` are of the best constant arm's cost; `at_equal_cost` compares Leadline with
+    constant arms mixed so that they cost what it did. `picked` holds the arms that
     Leadline tried first, with how often, the most frequent first.
     """
 
     ways: tuple[Way, ...]
     cost_shares: tuple[float, ...]
     comparison: Comparison
+    at_equal_cost: Comparison
     picked: tuple[tuple[str, int], ...]
     verdict: str
     notes: tuple[str, ...]
@@ -44,14 +54,16 @@ class Summary:
             measure(LEADLINE, _leadline_detail(result.routed), result.routed),
         )
         comparison = compare(result.routed, result.constant)
+        at_equal_cost = compare(result.routed, result.mixed)
         picked = Counter(each.arms[0].key for each in result.routed)
         return cls(
             ways=ways,
             cost_shares=tuple(way.usd_per_1000 / ways[0].usd_per_1000 for way in ways),
             comparison=comparison,
+            at_equal_cost=at_equal_cost,
             picked=tuple(picked.most_common()),
             verdict=verdict(comparison),
-            notes=_notes(result, comparison),
+            notes=_notes(result, comparison, at_equal_cost),
         )
 
     def pointers(self, place: Place) -> tuple[tuple[str, str], ...]:
@@ -67,9 +79,8 @@ class Summary:
         """The result as JSON values."""
         return {
             "ways": [_plain(way, share) for way, share in self._shared()],
-            "accuracy_gain": self.comparison.accuracy_gain,
-            "accuracy_gain_low": self.comparison.interval.low,
-            "accuracy_gain_high": self.comparison.interval.high,
+            **_gain("accuracy_gain", self.comparison),
+            **_gain("accuracy_gain_at_equal_cost", self.at_equal_cost),
             "cost_share": self.comparison.cost_share,
             "latency_share": self.comparison.latency_share,
             "verdict": self.verdict,
@@ -93,15 +104,22 @@ class Summary:
 
 def verdict(comparison: Comparison) -> str:
     """One sentence that reads Leadline against the best constant arm, won or lost."""
-    gain, interval = 100 * comparison.accuracy_gain, comparison.interval
-    span = f"95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
-    points = f"{gain:+.1f} points, {span}"
-    cost = _cost(comparison.cost_share)
+    how = _how(comparison.interval)
+    points, cost = _points(comparison), _cost(comparison.cost_share)
+    return f"Leadline was {how} the best constant arm ({points}), {cost}."
+
+
+def _how(interval: Interval) -> str:
     if interval.low > 0:
-        return f"Leadline was more accurate than the best constant arm ({points}), {cost}."
+        return "more accurate than"
     if interval.high < 0:
-        return f"Leadline was less accurate than the best constant arm ({points}), {cost}."
-    return f"Leadline was as accurate as the best constant arm within the noise ({points}), {cost}."
+        return "less accurate than"
+    return "within the noise as accurate as"
+
+
+def _points(comparison: Comparison) -> str:
+    low, high = 100 * comparison.interval.low, 100 * comparison.interval.high
+    return f"{100 * comparison.accuracy_gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
 
 
 def continued(answered: Sequence[Answered]) -> int:
@@ -117,16 +135,30 @@ def _cost(share: float) -> str:
     return f"at {share:.2f} times its cost, so that on cost it lost"
 
 
-def _notes(result: Result, comparison: Comparison) -> tuple[str, ...]:
+def _notes(result: Result, comparison: Comparison, at_equal_cost: Comparison) -> tuple[str, ...]:
     share = comparison.latency_share
     than = "below" if share < 1 else "above"
-    notes = [f"Its p95 latency was {abs(100 * (1 - share)):.0f} % {than} that arm's."]
+    away = f"{abs(100 * (1 - share)):.0f} % {than}"
+    notes = [
+        _mixture(result, at_equal_cost),
+        f"Leadline's p95 latency was {away} the best constant arm's.",
+    ]
     if result.largest_arm == result.constant_arm:
-        notes.append("Always-largest is the same arm here: the most accurate one costs the most.")
+        notes.append("Always-largest is that same arm here.")
     scored = result.policy["scored_rows"]
     if scored != len(result.explored):
         notes.append(f"Training saw {scored:,} of {len(result.explored):,} outcomes.")
     return tuple(notes)
+
+
+def _mixture(result: Result, at_equal_cost: Comparison) -> str:
+    names = " and ".join(dict.fromkeys(arm.key for arm in result.mixed_arms))
+    what = measure("", "", result.mixed)
+    return (
+        f"Constant arms mixed to cost ${what.usd_per_1000:.2f} ({names}) reached "
+        f"{what.accuracy:.3f}; Leadline was {_how(at_equal_cost.interval)} they "
+        f"({_points(at_equal_cost)})."
+    )
 
 
 def _largest_detail(result: Result) -> str:
@@ -137,6 +169,15 @@ def _largest_detail(result: Result) -> str:
 def _leadline_detail(routed: Sequence[Answered]) -> str:
     firsts = len({each.arms[0].key for each in routed})
     return f"{firsts} arms; a second try on {continued(routed):,} questions"
+
+
+def _gain(name: str, comparison: Comparison) -> Mapping[str, float]:
+    interval = comparison.interval
+    return {
+        name: comparison.accuracy_gain,
+        f"{name}_low": interval.low,
+        f"{name}_high": interval.high,
+    }
 
 
 def _plain(way: Way, cost_share: float) -> Mapping[str, Any]:

@@ -12,6 +12,8 @@ from router.simulation.demo_figures import (
     compare,
     largest,
     measure,
+    mixed,
+    neighbours,
     wilson,
 )
 from router.simulation.demo_summary import verdict
@@ -84,6 +86,42 @@ def test_of_equally_accurate_arms_the_cheaper_is_the_best_constant() -> None:
     found = {DEAR: way("dear", 0.8, usd_per_1000=9.0), CHEAP: way("cheap", 0.8)}
     assert best_constant(found) == CHEAP
     assert largest(found, "big") == DEAR
+
+
+MIDDLE = Arm(model="middle", strategy="single")
+POOR = Arm(model="poor", strategy="single")
+MENU = {
+    DEAR: way("dear", 0.9, usd_per_1000=10.0),
+    CHEAP: way("cheap", 0.5, usd_per_1000=1.0),
+    POOR: way("poor", 0.55, usd_per_1000=4.0),
+    MIDDLE: way("middle", 0.8, usd_per_1000=5.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("usd_per_1000", "expected"),
+    [
+        (0.5, (CHEAP, CHEAP)),
+        (3.0, (CHEAP, MIDDLE)),
+        (4.5, (CHEAP, MIDDLE)),
+        (7.0, (MIDDLE, DEAR)),
+        (20.0, (DEAR, DEAR)),
+    ],
+)
+def test_the_best_mixture_at_a_cost_lies_on_the_envelope(
+    usd_per_1000: float, expected: tuple[Arm, Arm]
+) -> None:
+    assert neighbours(MENU, usd_per_1000) == expected
+
+
+def test_a_mixture_costs_what_it_is_asked_to() -> None:
+    cheap = [answered(i, 0.0, 0.001) for i in range(10)]
+    dear = [answered(i, 1.0, 0.005, arm=DEAR) for i in range(10)]
+    found = measure("", "", mixed(cheap, dear, 0.002))
+    assert found.usd_per_1000 == pytest.approx(2.0)
+    assert found.accuracy == pytest.approx(0.25)
+    assert measure("", "", mixed(cheap, cheap, 0.002)).usd_per_1000 == pytest.approx(1.0)
+    assert measure("", "", mixed(cheap, dear, 0.009)).accuracy == 1.0
 
 
 def test_an_arm_is_judged_by_the_questions_that_it_was_tried_on_first() -> None:

@@ -48,6 +48,8 @@ def made(*, largest: int = 23, auc: float | None = 0.8) -> Result:
         constant=[answered(i, 20, rng) for i in unseen],
         largest_arm=ARMS[largest],
         largest=[answered(i, largest, rng) for i in unseen],
+        mixed_arms=(ARMS[2], ARMS[3]),
+        mixed=[answered(i, 2, rng) for i in unseen],
         routed=[answered(i, i % 3, rng) for i in unseen],
         took_s=90.0,
     )
@@ -91,7 +93,7 @@ def test_the_report_says_what_is_simulated_and_how_much_training_saw() -> None:
 
 
 def test_a_largest_arm_that_is_the_best_constant_is_named_as_such() -> None:
-    assert "Always-largest is the same arm here" in html(made(largest=20))
+    assert "Always-largest is that same arm here" in html(made(largest=20))
 
 
 def test_a_path_cannot_write_html(tmp_path: Path) -> None:
