@@ -32,7 +32,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Runs the whole loop on this machine, with simulated models: about two minutes.
+    """Runs the whole loop on this machine, with simulated models, in about a minute.
 
     Routes, learns from the outcomes, promotes what it learnt, routes again, and compares.
     """

@@ -26,12 +26,13 @@ def render(result: Result, summary: Summary, place: Place) -> str:
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         subtitle=f"{plan.explore:,} questions explored, then {plan.then:,} unseen ones; "
         f"seed {plan.seed}; {result.took_s:.0f} s in all",
-        verdict=escape(summary.verdict),
-        notes="\n".join(f"<p>{escape(note)}</p>" for note in summary.notes),
+        verdict=_prose(summary.verdict),
+        notes="\n".join(f"<p>{_prose(note)}</p>" for note in summary.notes),
         simulated=escape(SIMULATED),
         then=f"{plan.then:,}",
         explore=f"{plan.explore:,}",
         arms=len(tried),
+        trials=f"{plan.explore / len(tried):.0f}",
         ways="\n".join(_ways(summary)),
         plot=plot(tried, summary.ways),
         learnt=escape(_learnt(result)),
@@ -83,6 +84,10 @@ def _accuracy(way: Way) -> tuple[str, str]:
 
 def _latency(way: Way) -> str:
     return f"{way.p95_latency_s:.1f} s"
+
+
+def _prose(text: str) -> str:
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def _code(text: str) -> str:
