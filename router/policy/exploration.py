@@ -23,5 +23,5 @@ def explore(choice: Choice, rate: float, draw: float) -> Choice:
     if explored := draw < rate:
         index = int(arms[min(int(draw / rate * len(arms)), len(arms) - 1)])
     propensity = rate / len(arms) + (1.0 - rate if index == choice.index else 0.0)
-    reason = "explored inside the feasible set" if explored else choice.reason
+    reason = f"explored inside the feasible set; {choice.reason}" if explored else choice.reason
     return replace(choice, index=index, propensity=propensity, explored=explored, reason=reason)

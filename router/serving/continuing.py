@@ -146,7 +146,7 @@ class Continuing:
             "strategy": arm.strategy,
             "params": arm.params,
             "propensity": 1.0 if attempt.number else attempt.decision["propensity"],
-            "evidence": _shown(attempt.evidence) | _next(step),
+            "evidence": _shown(attempt.evidence) | _planned(attempt, step),
             "keep": key is None,
             "next_arm": key,
             "accuracy": _predicted(attempt) if step is None else float(step.accuracy),
@@ -169,16 +169,17 @@ class Continuing:
         return step, "the policy has learnt no evidence" if step is None else step.reason
 
     def _reply(self, row: Row) -> ContinueResponse:
-        key = row["next_arm"]
+        key, evidence = row["next_arm"], row["evidence"]
         reply = ContinueResponse(
-            keep=row["keep"], attempt=row["attempt"], accuracy=row["accuracy"], reason=row["reason"]
+            keep=row["keep"],
+            attempt=evidence["best"] if key is None else row["attempt"] + 1,
+            accuracy=row["accuracy"],
+            reason=row["reason"],
         )
-        if key is None:
-            return reply
-        predicted = {name: [value] for name, value in row["evidence"]["next"].items()}
-        reply.attempt = row["attempt"] + 1
-        arms = self._current.state.arms
-        reply.next.CopyFrom(predictions({"arms": [key], **predicted}, [0], arms)[0])
+        if key is not None:
+            predicted = {name: [value] for name, value in evidence["next"].items()}
+            arms = self._current.state.arms
+            reply.next.CopyFrom(predictions({"arms": [key], **predicted}, [0], arms)[0])
         return reply
 
 
@@ -204,12 +205,15 @@ def _logged(row: Mapping[str, Any]) -> Evidence:
     return Evidence(**{name: row.get(name) for name in Evidence.__slots__})
 
 
-def _next(step: Step | None) -> dict[str, Any]:
-    """What the next arm is expected to bring, kept so that a retry gets the same reply."""
-    if step is None or step.next_index is None:
-        return {}
+def _planned(attempt: _Attempt, step: Step | None) -> dict[str, Any]:
+    """What a retry needs for the same reply: the best attempt, and the next arm's figures."""
+    if step is None:
+        return {"best": attempt.number}
+    if step.next_index is None:
+        return {"best": step.best}
     index = step.next_index
-    return {"next": {name: getattr(step.predictions, name)[index] for name in FIGURES}}
+    figures = {name: getattr(step.predictions, name)[index] for name in FIGURES}
+    return {"best": step.best, "next": figures}
 
 
 def _predicted(attempt: _Attempt) -> float:

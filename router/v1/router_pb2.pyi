@@ -623,9 +623,11 @@ class ContinueResponse(_message.Message):
     ACCURACY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     keep: _builtins.bool
-    """Whether to keep the answer of `best_attempt`."""
+    """Whether to keep the answer of the attempt that `attempt` names."""
     attempt: _builtins.int
-    """Number of that next attempt."""
+    """When keeping: which attempt's answer to keep, the one most likely to be correct.
+    Otherwise: the number of the next attempt.
+    """
     accuracy: _builtins.float
     """Probability that the answer in hand is correct, given its evidence."""
     reason: _builtins.str

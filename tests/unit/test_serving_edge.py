@@ -10,8 +10,8 @@ from uuid import UUID
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from prometheus_client import CollectorRegistry
 
 from router.errors import InvalidInput
