@@ -6,9 +6,12 @@ provider, server -> catalog -> explore -> train -> promote -> route what is unse
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from router.simulation.demo_children import children
 from router.simulation.demo_figures import (
+    Answered,
+    Constants,
     Plan,
     Result,
     best_constant,
@@ -20,7 +23,7 @@ from router.simulation.demo_figures import (
 )
 from router.simulation.demo_place import Place
 from router.simulation.demo_screen import Screen
-from router.simulation.demo_steps import started
+from router.simulation.demo_steps import Steps, started
 
 
 async def run(plan: Plan, place: Place, screen: Screen) -> Result:
@@ -37,16 +40,7 @@ async def run(plan: Plan, place: Place, screen: Screen) -> Result:
             policy = await steps.train()
             followed_s = await steps.promote(policy["version"])
             routed = await steps.route(unseen)
-
-            ways = by_arm(explored, steps.asker.catalog.arms)
-            constant_arm = best_constant(ways)
-            largest_arm = largest(ways, steps.asker.catalog.models[-1].name)
-            constant = await steps.keep_to(constant_arm, unseen, "best constant arm")
-            always = await steps.keep_to(largest_arm, unseen, "always-largest")
-
-            spent = measure("", "", routed).usd_per_1000
-            cheap, dear = neighbours(ways, spent)
-            parts = [await steps.keep_to(arm, unseen, "mixed constants") for arm in (cheap, dear)]
+            constants = await _constants(steps, explored, routed, unseen)
         await steps.stop()
     return Result(
         plan=plan,
@@ -54,12 +48,28 @@ async def run(plan: Plan, place: Place, screen: Screen) -> Result:
         explored=explored,
         policy=policy,
         followed_s=followed_s,
-        constant_arm=constant_arm,
-        constant=constant,
-        largest_arm=largest_arm,
-        largest=always,
-        mixed_arms=(cheap, dear),
-        mixed=mixed(parts[0], parts[1], spent / 1_000),
+        constants=constants,
         routed=routed,
         took_s=time.monotonic() - begun,
+    )
+
+
+async def _constants(
+    steps: Steps, explored: Sequence[Answered], routed: Sequence[Answered], unseen: range
+) -> Constants:
+    """Has constant arms, picked on what was explored alone, answer what Leadline answered."""
+    ways = by_arm(explored, steps.asker.catalog.arms)
+    best, most = best_constant(ways), largest(ways, steps.asker.catalog.models[-1].name)
+    constant = await steps.keep_to(best, unseen, "best constant arm")
+    always = await steps.keep_to(most, unseen, "always-largest")
+    spent = measure("", "", routed).usd_per_1000
+    pair = neighbours(ways, spent)
+    cheap, dear = [await steps.keep_to(arm, unseen, "mixed constants") for arm in pair]
+    return Constants(
+        best_arm=best,
+        best=constant,
+        largest_arm=most,
+        largest=always,
+        mixed_arms=pair,
+        mixed=mixed(cheap, dear, spent / 1_000),
     )

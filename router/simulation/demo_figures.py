@@ -61,11 +61,23 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Constants:
+    """What constant arms brought: the best, the largest model's best, and two that were mixed."""
+
+    best_arm: Arm
+    best: Sequence[Answered]
+    largest_arm: Arm
+    largest: Sequence[Answered]
+    mixed_arms: tuple[Arm, Arm]
+    mixed: Sequence[Answered]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """All that a demo found.
 
     `policy` is what `leadline train --json` said, `followed_s` how long the server took to
-    serve it. `constant`, `largest`, `mixed` and `routed` answer the same questions.
+    serve it. `constants` and `routed` answer the same questions.
     """
 
     plan: Plan
@@ -73,12 +85,7 @@ class Result:
     explored: Sequence[Answered]
     policy: Mapping[str, Any]
     followed_s: float
-    constant_arm: Arm
-    constant: Sequence[Answered]
-    largest_arm: Arm
-    largest: Sequence[Answered]
-    mixed_arms: tuple[Arm, Arm]
-    mixed: Sequence[Answered]
+    constants: Constants
     routed: Sequence[Answered]
     took_s: float
 

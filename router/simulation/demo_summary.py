@@ -49,12 +49,12 @@ class Summary:
     def of(cls, result: Result) -> Summary:
         """Reads a result."""
         ways = (
-            measure(BEST_CONSTANT, result.constant_arm.key, result.constant),
-            measure(ALWAYS_LARGEST, _largest_detail(result), result.largest),
+            measure(BEST_CONSTANT, result.constants.best_arm.key, result.constants.best),
+            measure(ALWAYS_LARGEST, _largest_detail(result), result.constants.largest),
             measure(LEADLINE, _leadline_detail(result.routed), result.routed),
         )
-        comparison = compare(result.routed, result.constant)
-        at_equal_cost = compare(result.routed, result.mixed)
+        comparison = compare(result.routed, result.constants.best)
+        at_equal_cost = compare(result.routed, result.constants.mixed)
         picked = Counter(each.arms[0].key for each in result.routed)
         return cls(
             ways=ways,
@@ -143,7 +143,7 @@ def _notes(result: Result, comparison: Comparison, at_equal_cost: Comparison) ->
         _mixture(result, at_equal_cost),
         f"Leadline's p95 latency was {away} the best constant arm's.",
     ]
-    if result.largest_arm == result.constant_arm:
+    if result.constants.largest_arm == result.constants.best_arm:
         notes.append("Always-largest is that same arm here.")
     scored = result.policy["scored_rows"]
     if scored != len(result.explored):
@@ -152,8 +152,8 @@ def _notes(result: Result, comparison: Comparison, at_equal_cost: Comparison) ->
 
 
 def _mixture(result: Result, at_equal_cost: Comparison) -> str:
-    names = " and ".join(dict.fromkeys(arm.key for arm in result.mixed_arms))
-    what = measure("", "", result.mixed)
+    names = " and ".join(dict.fromkeys(arm.key for arm in result.constants.mixed_arms))
+    what = measure("", "", result.constants.mixed)
     return (
         f"Constant arms mixed to cost ${what.usd_per_1000:.2f} ({names}) reached "
         f"{what.accuracy:.3f}; Leadline was {_how(at_equal_cost.interval)} they "
@@ -162,8 +162,8 @@ def _mixture(result: Result, at_equal_cost: Comparison) -> str:
 
 
 def _largest_detail(result: Result) -> str:
-    same = result.largest_arm == result.constant_arm
-    return "the same arm" if same else result.largest_arm.key
+    same = result.constants.largest_arm == result.constants.best_arm
+    return "the same arm" if same else result.constants.largest_arm.key
 
 
 def _leadline_detail(routed: Sequence[Answered]) -> str:

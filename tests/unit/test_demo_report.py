@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.simulation.demo_figures import Answered, Plan, Result
+from router.simulation.demo_figures import Answered, Constants, Plan, Result
 from router.simulation.demo_place import Place
 from router.simulation.demo_summary import Summary
 from router.simulation.fleet import catalog
@@ -44,12 +44,14 @@ def made(*, largest: int = 23, auc: float | None = 0.8) -> Result:
             },
         },
         followed_s=0.2,
-        constant_arm=ARMS[20],
-        constant=[answered(i, 20, rng) for i in unseen],
-        largest_arm=ARMS[largest],
-        largest=[answered(i, largest, rng) for i in unseen],
-        mixed_arms=(ARMS[2], ARMS[3]),
-        mixed=[answered(i, 2, rng) for i in unseen],
+        constants=Constants(
+            best_arm=ARMS[20],
+            best=[answered(i, 20, rng) for i in unseen],
+            largest_arm=ARMS[largest],
+            largest=[answered(i, largest, rng) for i in unseen],
+            mixed_arms=(ARMS[2], ARMS[3]),
+            mixed=[answered(i, 2, rng) for i in unseen],
+        ),
         routed=[answered(i, i % 3, rng) for i in unseen],
         took_s=90.0,
     )
