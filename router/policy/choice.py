@@ -38,6 +38,7 @@ class ArmTable:
         self.keys = tuple(arm.key for arm in catalog.arms)
         self.compute = np.array([compute(arm) for arm in catalog.arms])
         self.context_tokens = np.array([model.context_tokens for model in models])
+        self._shortest_context = min((model.context_tokens for model in models), default=0)
         self._able = {
             capability: np.array([capability in model.capabilities for model in models], bool)
             for capability in Capability
@@ -47,21 +48,26 @@ class ArmTable:
     def eligible(self, query: Query, slo: Slo, bounds: Bounds) -> Mask:
         """The arms that may be run at all, shape (a,). Raises Infeasible when none may."""
         mask = self._permitted(slo)
+        for name, check in self._checks(query, bounds):
+            left = mask & check
+            if not left.any():
+                raise Infeasible(f"no arm is left by {name}; relax it or add arms to the catalog")
+            mask = left
+        return mask
+
+    def _checks(self, query: Query, bounds: Bounds) -> list[tuple[str, Mask]]:
+        """The checks that can leave an arm out, by name."""
+        checks = [(f"capability '{need}'", self._able[need]) for need in query.needs]
         needed = max(query.needs_context_tokens, query.input_tokens)
-        checks: list[tuple[str, Mask]] = [("context length", self.context_tokens >= needed)]
-        checks += [(f"capability '{need}'", self._able[need]) for need in query.needs]
+        if needed > self._shortest_context:
+            checks.append(("context length", self.context_tokens >= needed))
         if bounds.compute_budget:
             checks.append(("compute_budget", self.compute <= bounds.compute_budget))
         if bounds.allowed_arms:
             checks.append(("allowed_arms", self._named(bounds.allowed_arms)))
         if bounds.excluded_arms:
             checks.append(("excluded_arms", ~self._named(bounds.excluded_arms)))
-        for name, check in checks:
-            left = mask & check
-            if not left.any():
-                raise Infeasible(f"no arm is left by {name}; relax it or add arms to the catalog")
-            mask = left
-        return mask
+        return checks
 
     def _permitted(self, slo: Slo) -> Mask:
         names = (slo.allowed_models, slo.excluded_models, slo.allowed_strategies)
@@ -106,6 +112,12 @@ class Limits:
             latency_quantile=slo.latency_quantile,
             accuracy=slo.min_accuracy if per_query else None,
         )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is any bound."""
+        bounds = (self.cost_usd, self.latency_s, self.accuracy)
+        return any(bound is not None for bound in bounds)
 
     def excess(self, predictions: Predictions) -> Floats:
         """How far each arm is beyond the bounds, relative and summed; 0 meets all. Shape (a,).
@@ -153,10 +165,12 @@ def choose(
     """
     per_query = slo.accuracy_scope is AccuracyScope.PER_QUERY or tradeoff is None
     limits = Limits.of(slo, bounds, per_query=per_query)
-    excess = limits.excess(predictions)
-    feasible = eligible & (excess <= 0)
-    if not feasible.any():
-        return _infeasible(predictions, eligible, excess, slo, limits)
+    feasible = eligible
+    if limits.bounded:
+        excess = limits.excess(predictions)
+        feasible = eligible & (excess <= 0)
+        if not feasible.any():
+            return _infeasible(predictions, eligible, excess, slo, limits)
     index, met, reason = _objective(slo, tradeoff, per_query=per_query)(predictions, feasible)
     if not met and slo.on_infeasible is OnInfeasible.REJECT:
         raise Infeasible(f"{reason}; lower min_accuracy or set on_infeasible to best_effort")

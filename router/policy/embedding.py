@@ -68,7 +68,8 @@ class StaticEmbedder:
     def encode(self, text: str) -> tuple[Vector, int]:
         """As Embedder says."""
         kept = _cut(text)
-        ids = self.tokenizer.encode(kept, add_special_tokens=False).ids
+        encoded = self.tokenizer.encode_batch_fast([kept], add_special_tokens=False)
+        ids = encoded[0].ids
         return self._mean(ids), _scaled(len(ids), text, kept)
 
     def encode_many(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Counts]:

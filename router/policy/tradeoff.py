@@ -8,15 +8,17 @@ mean accuracy >= floor).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from router.types import Floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Tradeoff:
     """Points of the curve, cheapest first.
 
@@ -31,10 +33,14 @@ class Tradeoff:
 
     def value_for(self, floor: float) -> tuple[float, bool]:
         """The value in dollars whose mean accuracy meets the floor, and whether any does."""
-        reached = np.maximum.accumulate(self.accuracy) >= floor
-        if not reached.any():
-            return float(self.value_usd[-1]), False
-        return float(self.value_usd[int(reached.argmax())]), True
+        values, best_so_far = self._reach
+        index = bisect_left(best_so_far, floor)
+        return values[min(index, len(values) - 1)], index < len(values)
+
+    @cached_property
+    def _reach(self) -> tuple[list[float], list[float]]:
+        """The values, and the best mean accuracy up to each."""
+        return self.value_usd.tolist(), np.maximum.accumulate(self.accuracy).tolist()
 
     @classmethod
     def from_mapping(cls, arrays: Mapping[str, Floats]) -> Tradeoff:
