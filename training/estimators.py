@@ -14,6 +14,7 @@ from training.dataset import Indices, Rows
 
 THREADS = 1
 """One thread: with two, OpenMP spins for minutes where a server keeps the cores busy."""
+MOST_TREES = 128  # as accurate as 250 at half the rate on real logs, and each costs 0.5 us
 _SHRINKAGE_ROWS = 20.0
 _LEAST_SCORE = 1e-3
 _PREDICTED_ROWS = 65_536
@@ -83,7 +84,7 @@ class AccuracyModel:
             categorical_feature=[ARM_FEATURES[0]],
             params=self._parameters(len(scored)),
         )
-        trees = int(np.clip(len(scored) // 40, 40, 250))
+        trees = int(np.clip(len(scored) // 40, 40, MOST_TREES))
         self.booster_ = lightgbm.train(self._parameters(len(scored)), data, num_boost_round=trees)
         return self
 
@@ -110,7 +111,7 @@ class AccuracyModel:
         """Smaller trees for fewer rows. The same rows give the same model, bit for bit."""
         return {
             "objective": "cross_entropy",
-            "learning_rate": 0.04,
+            "learning_rate": 0.08,
             "num_leaves": int(np.clip(rows // 100, 4, 31)),
             "min_data_in_leaf": int(np.clip(rows // 200, 5, 40)),
             "lambda_l2": 5.0,

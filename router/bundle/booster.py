@@ -16,6 +16,7 @@ from router.types import Floats
 if TYPE_CHECKING:
     from lightgbm import Booster
 
+_PARAMETERS = b"num_threads=%d"
 _FLOAT64, _ROW_MAJOR, _NORMAL, _RAW_SCORE, _ALL_TREES = 1, 1, 0, 1, -1
 
 
@@ -30,6 +31,7 @@ class FlatBooster:
         self._handle = booster._handle  # noqa: SLF001 (the C interface asks for it)
         self._predict = vars(basic)["_LIB"].LGBM_BoosterPredictForMat
         self.columns: int = booster.num_feature()
+        self._width = ctypes.c_int32(self.columns)
 
     def predict(self, data: Floats, *, raw_score: bool = True, num_threads: int = 1) -> Floats:
         """The scores (n,) of rows (n, f), f the booster's columns. Raises ValueError otherwise."""
@@ -43,12 +45,12 @@ class FlatBooster:
             ctypes.c_void_p(rows.ctypes.data),
             _FLOAT64,
             ctypes.c_int32(len(rows)),
-            ctypes.c_int32(self.columns),
+            self._width,
             _ROW_MAJOR,
             _RAW_SCORE if raw_score else _NORMAL,
             0,
             _ALL_TREES,
-            f"num_threads={num_threads}".encode(),
+            _PARAMETERS % num_threads,
             ctypes.byref(length),
             ctypes.c_void_p(scores.ctypes.data),
         )

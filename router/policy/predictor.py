@@ -156,7 +156,8 @@ class LearnedPredictor:
             latency_p95_s=latency_s[:, 1],
             latency_p99_s=latency_s[:, 2],
             output_tokens=tokens,
-            energy_wh=(context.input_tokens + np.nan_to_num(tokens)) * self._energy_wh_per_token,
+            energy_wh=(context.input_tokens + np.where(tokens > 0, tokens, 0.0))
+            * self._energy_wh_per_token,
         )
 
 

@@ -1,6 +1,6 @@
 """Measures Route against a bare echo server in one run; the last line is JSON.
 
-Route: 24 arms, a policy of 250 trees x 31 leaves, the outbox on, embedded Postgres behind
+Route: 24 arms, a policy of 128 trees x 31 leaves (the most that training makes), the outbox on, embedded Postgres behind
 it, one worker. The two servers take turns, so that a machine whose speed drifts is fair to
 both; the ratio is the median over the turns.
 """
@@ -136,7 +136,7 @@ def _leadline() -> Iterator[ServerProcess]:
         with postgres.database() as dsn, tempfile.TemporaryDirectory() as directory:
             with Admin(dsn) as admin:
                 admin.seed(catalog(), "default", signer=KEY)
-                archive = bundle(catalog(), trees=250, leaves=31)
+                archive = bundle(catalog(), trees=128, leaves=31)
                 version = admin.registry.register(archive, {}, actor="bench").version
                 admin.registry.promote(version, actor="bench")
             with serving(Path(directory), dsn) as server:
