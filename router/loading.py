@@ -52,7 +52,7 @@ def bind(what: Learned, catalog: Catalog, version: int) -> Policy:
     """
     try:
         policy = what.bind(catalog, version)
-        predictions = policy.predictor.predict(policy.context(_TRIAL))
+        predictions = policy.predict([_TRIAL])[0].predictions
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise BundleRefused(
             f"the bundle's arrays do not fit together ({type(error).__name__}: {error!s:.120}); "

@@ -7,7 +7,7 @@ id, from which exploration draws, is a hash of the query's id and the slo's plac
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, Self
@@ -22,12 +22,13 @@ from router.ids import derived_uuid7
 from router.loading import bind, learned
 from router.policy import policy as policies
 from router.policy.continuation import Tried
-from router.policy.features import Context
-from router.policy.policy import Reader
+from router.policy.policy import Predicted
 from router.settings import Settings
-from router.types import Arm, Bounds, Catalog, Decision, Evidence, Predictions, Query, Slo
+from router.types import Arm, Bounds, Catalog, Decision, Evidence, Query, Slo
 
 SIGNING_KEY = Path("keys/signing.key")
+
+_BATCH_TEXTS = 256
 
 _SLO, _BOUNDS = Slo(), Bounds()
 
@@ -119,7 +120,7 @@ class Policy:
         """Decides for one query. Raises Infeasible when no arm may be run."""
         asked = Asked(query_id=text if query_id is None else query_id, text=text)
         at = now or datetime.now(UTC)
-        return self._decide(self._policy, asked, slo=slo, place=0, bounds=bounds, now=at)
+        return self._decide(asked, None, slo=slo, place=0, bounds=bounds, now=at)
 
     def decide_many(
         self,
@@ -135,15 +136,14 @@ class Policy:
         stands in the decision's place.
         """
         at = now or datetime.now(UTC)
-        known = self.known([each.text for each in asked])
+        known = self._predicted([each.text for each in asked])
         for place, slo in enumerate(slos):
             for each in asked:
                 try:
-                    yield (
-                        place,
-                        each,
-                        self._decide(known, each, slo=slo, place=place, bounds=bounds, now=at),
+                    decision = self._decide(
+                        each, known[each.text], slo=slo, place=place, bounds=bounds, now=at
                     )
+                    yield place, each, decision
                 except Infeasible as error:
                     yield place, each, error
 
@@ -155,37 +155,24 @@ class Policy:
         An arm that has no row for a query is not available for it. A row is looked at
         only when the policy attempts its arm.
         """
-        known = self.known([each.asked.text for each in log])
+        known = self._predicted([each.asked.text for each in log])
         for place, slo in enumerate(slos):
             for recorded in log:
-                yield place, self._replay(known, recorded, slo=slo, place=place)
+                yield place, self._replay(recorded, known[recorded.asked.text], slo, place)
 
-    def known(self, texts: Sequence[str]) -> policies.Policy:
-        """The policy with all that it says of these texts alone worked out beforehand."""
-        reader = self._policy.reader
-        if reader is None:
-            return self._policy
-        values, tokens = reader.features.contexts(texts, reader.embedder)
-        contexts: dict[str, Context] = {}
-        for text, row, count in zip(texts, values, tokens, strict=True):
-            context = Context(values=row, input_tokens=int(count))
-            contexts[text] = _KnownContext(
-                values=row,
-                input_tokens=context.input_tokens,
-                predictions=self._policy.predictor.predict(context),
-            )
-        return replace(
-            self._policy,
-            reader=_KnownReader(
-                features=reader.features, embedder=reader.embedder, contexts=contexts
-            ),
-            predictor=_KnownPredictor(self.arms),
-        )
+    def _predicted(self, texts: Sequence[str]) -> Mapping[str, Predicted]:
+        """What the policy makes of each text, worked out once for all slos."""
+        different = list(dict.fromkeys(texts))
+        known: dict[str, Predicted] = {}
+        for start in range(0, len(different), _BATCH_TEXTS):
+            part = different[start : start + _BATCH_TEXTS]
+            known |= zip(part, self._policy.predict(part), strict=True)
+        return known
 
     def _decide(
         self,
-        known: policies.Policy,
         asked: Asked,
+        predicted: Predicted | None,
         *,
         slo: Slo,
         place: int,
@@ -193,22 +180,23 @@ class Policy:
         now: datetime,
     ) -> Decision:
         return pipeline.decide(
-            known,
+            self._policy,
             Query(text=asked.text),
             slo,
             bounds,
             decision_id=derived_uuid7(self.manifest.created_at, asked.query_id, str(place)),
             now=now,
+            predicted=predicted,
         )
 
-    def _replay(self, known: policies.Policy, recorded: Recorded, slo: Slo, place: int) -> Replayed:
+    def _replay(self, recorded: Recorded, predicted: Predicted, slo: Slo, place: int) -> Replayed:
         asked, bounds = recorded.asked, Bounds(allowed_arms=frozenset(recorded.arms))
         try:
             now = self.manifest.created_at
-            decision = self._decide(known, asked, slo=slo, place=place, bounds=bounds, now=now)
+            decision = self._decide(asked, predicted, slo=slo, place=place, bounds=bounds, now=now)
         except Infeasible as error:
             return Replayed(query_id=asked.query_id, reason=error.message)
-        tried, kept = _walk(known, recorded, decision, bounds)
+        tried, kept = _walk(self._policy, recorded, predicted, decision, bounds)
         arms = [self.arms[each.index] for each in tried]
         return Replayed(
             query_id=asked.query_id,
@@ -218,7 +206,11 @@ class Policy:
 
 
 def _walk(
-    known: policies.Policy, recorded: Recorded, decision: Decision, bounds: Bounds
+    policy: policies.Policy,
+    recorded: Recorded,
+    predicted: Predicted,
+    decision: Decision,
+    bounds: Bounds,
 ) -> tuple[list[Tried], int]:
     """The attempts, and the place of the one whose answer is kept."""
     query = Query(text=recorded.asked.text, input_tokens=decision.input_tokens)
@@ -230,7 +222,7 @@ def _walk(
         tried.append(Tried(index=index, evidence=evidence))
         index = None
         if decision.should_continue:
-            step = pipeline.go_on(known, query, decision.slo, bounds, tried)
+            step = pipeline.go_on(policy, query, decision.slo, bounds, tried, predicted=predicted)
             kept, index = (step.best, step.next_index) if step else (0, None)
     return tried, kept
 
@@ -239,32 +231,3 @@ def _trusted(settings: Settings, given: Iterable[str]) -> Mapping[str, bytes]:
     own = settings.state_dir / SIGNING_KEY
     keys = [SigningKey.load_or_create(own)] if own.exists() else []
     return trusted_keys((*settings.trusted_keys, *given), *keys)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _KnownContext(Context):
-    """A context that carries its predictions."""
-
-    predictions: Predictions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _KnownReader(Reader):
-    """Reads only the texts that it knows."""
-
-    contexts: Mapping[str, Context]
-
-    def read(self, text: str) -> Context:
-        return self.contexts[text]
-
-
-class _KnownPredictor:
-    """Predicts what a known context carries."""
-
-    def __init__(self, arms: tuple[Arm, ...]) -> None:
-        self.arms = arms
-
-    def predict(self, context: Context) -> Predictions:
-        if not isinstance(context, _KnownContext):
-            raise TypeError("the context was not worked out beforehand")
-        return context.predictions

@@ -16,23 +16,31 @@ from router.errors import Infeasible
 from router.policy.choice import choose
 from router.policy.continuation import Step, Tried, plan
 from router.policy.exploration import explore
-from router.policy.policy import Policy
+from router.policy.policy import Policy, Predicted
 from router.types import Bounds, Decision, Query, Slo
 
 
 def decide(
-    policy: Policy, query: Query, slo: Slo, bounds: Bounds, *, decision_id: UUID, now: datetime
+    policy: Policy,
+    query: Query,
+    slo: Slo,
+    bounds: Bounds,
+    *,
+    decision_id: UUID,
+    now: datetime,
+    predicted: Predicted | None = None,
 ) -> Decision:
     """Decides for one query. The same arguments give the same decision, bit for bit.
 
+    `predicted` is the policy's own, where it was worked out for many queries together.
     Exploration draws from the decision's id. Raises Infeasible when no arm may be run, or
     when none meets the slo and the slo says reject.
     """
     if not policy.arms:
         raise Infeasible("the catalog has no enabled arm; add some first", reason="NO_ARMS")
-    context = policy.context(query.text)
-    query = query if query.input_tokens else replace(query, input_tokens=context.input_tokens)
-    predictions = policy.predictor.predict(context)
+    known = predicted or policy.predict([query.text])[0]
+    predictions = known.predictions
+    query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
     eligible = policy.table.eligible(query, slo, bounds)
     choice = choose(predictions, eligible, slo, bounds, policy.tradeoff)
     choice = explore(choice, slo.exploration_rate, uniform(decision_id))
@@ -53,14 +61,20 @@ def decide(
 
 
 def go_on(
-    policy: Policy, query: Query, slo: Slo, bounds: Bounds, tried: Sequence[Tried]
+    policy: Policy,
+    query: Query,
+    slo: Slo,
+    bounds: Bounds,
+    tried: Sequence[Tried],
+    *,
+    predicted: Predicted | None = None,
 ) -> Step | None:
     """Decides what follows the attempts so far; None when the policy learnt no evidence."""
     if policy.evidence is None or policy.tradeoff is None:
         return None
-    context = policy.context(query.text)
+    known = predicted or policy.predict([query.text])[0]
     return plan(
-        policy.predictor.predict(context),
+        known.predictions,
         policy.table.eligible(query, slo, bounds),
         tried,
         slo,

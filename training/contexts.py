@@ -36,11 +36,12 @@ class Encoded:
             components=np.eye(embedder.dimensions),
             bounds=np.array([[-np.inf], [np.inf]]),
         )
-        parts = [
-            spec.contexts(queries[start : start + _BATCH_TEXTS], embedder)[0]
+        rows = [
+            context.values
             for start in range(0, len(queries), _BATCH_TEXTS)
+            for context in spec.contexts(queries[start : start + _BATCH_TEXTS], embedder)
         ]
-        values = np.concatenate(parts)
+        values = np.stack(rows)
         split = len(TEXT_FEATURES)
         return cls(texts=values[:, :split], vectors=values[:, split:], embedder=embedder)
 

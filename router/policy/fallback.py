@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,8 +35,11 @@ class StaticPredictor:
         """The catalog's arms."""
         return self._arms
 
-    def predict(self, context: Context) -> Predictions:
-        """Priors of each arm; arrays of shape (a,). The interval is wide: nothing was measured."""
+    def predict(self, contexts: Sequence[Context]) -> list[Predictions]:
+        """Priors of each arm; the interval is wide, since nothing was measured."""
+        return [self._predict(context) for context in contexts]
+
+    def _predict(self, context: Context) -> Predictions:
         accuracy = self._column("accuracy")
         tokens = self._column("output_tokens")
         latency_s = self._column("latency_s")[:, None] * np.exp(LATENCY_SPREAD)

@@ -137,21 +137,17 @@ class FeatureSpec:
         body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         return hashlib.sha256(head + body).hexdigest()
 
-    def context(self, text: str, embedder: Embedder) -> Context:
-        """The context of one query."""
-        vector, tokens = embedder.encode(text)
-        projected = self.components @ (vector - self.mean)
-        values = np.concatenate((text_features(text, tokens), projected))
-        return Context(values=self.cut(values), input_tokens=tokens)
-
-    def contexts(self, texts: Sequence[str], embedder: Embedder) -> tuple[Floats, Floats]:
-        """The contexts of n queries: values (n, f) and input tokens (n,)."""
+    def contexts(self, texts: Sequence[str], embedder: Embedder) -> list[Context]:
+        """The contexts of some queries; together or one by one, they are the same bit for bit."""
         vectors, tokens = embedder.encode_many(texts)
-        projected = (vectors - self.mean) @ self.components.T
-        scanned = np.array(
-            [text_features(text, int(count)) for text, count in zip(texts, tokens, strict=True)]
-        ).reshape(len(texts), len(TEXT_FEATURES))
-        return self.cut(np.hstack((scanned, projected))), tokens.astype(np.float64)
+        projected = np.matvec(self.components, vectors - self.mean)
+        counts = tokens.tolist()
+        scanned = np.array(list(map(text_features, texts, counts)))
+        values = self.cut(np.hstack((scanned, projected)))
+        return [
+            Context(values=row, input_tokens=count)
+            for row, count in zip(values, counts, strict=True)
+        ]
 
     def cut(self, values: Floats) -> Floats:
         """Contexts (f,) or (n, f) within the bounds."""

@@ -12,8 +12,9 @@ from router.serving import fields
 from router.serving.continuing import Continuing
 from router.serving.decisions import Decisions
 from router.serving.edge import Rpc
+from router.serving.gathering import MOST_TOGETHER, Gathering
 from router.serving.outcomes import Outcomes
-from router.serving.routing import Routing
+from router.serving.routing import Routing, Waiting
 from router.serving.rows import predictions, reply
 from router.serving.state import Current
 from router.serving.tenants import NamedSlos, TenantDirectory
@@ -40,6 +41,7 @@ class RouterServicer:
         tenants: TenantDirectory,
     ) -> None:
         self._current, self._routing, self._continuing = current, routing, continuing
+        self._gathering = Gathering(routing)
         self._outcomes, self._decisions, self._tenants = outcomes, decisions, tenants
 
     def rpcs(self) -> list[Rpc]:
@@ -63,12 +65,12 @@ class RouterServicer:
         slos = self._tenants.slos(caller.tenant_id)
         if slos is None:
             slos = await self._tenants.load_slos(caller.tenant_id)
-        return self._routing.route(request, caller, slos)
+        return await self._gathering.route(self._routing.read(request, caller, slos))
 
     async def route_batch(
         self, request: pb.RouteBatchRequest, caller: Identity
     ) -> pb.RouteBatchResponse:
-        """RouteBatch; other calls have their turn between two requests."""
+        """RouteBatch, some at a time; other calls have their turn in between."""
         if len(request.requests) > MOST_REQUESTS:
             raise InvalidInput(
                 f"there are {len(request.requests)}, more than {MOST_REQUESTS}; send them in parts",
@@ -77,19 +79,26 @@ class RouterServicer:
         slos = self._tenants.slos(caller.tenant_id)
         if slos is None:
             slos = await self._tenants.load_slos(caller.tenant_id)
-        results = []
-        for each in request.requests:
-            results.append(self._result(each, caller, slos))
+        read = [self._read(each, caller, slos) for each in request.requests]
+        waiting = [each for each in read if isinstance(each, Waiting)]
+        answers = []
+        for start in range(0, len(waiting), MOST_TOGETHER):
+            answers += self._routing.answer(waiting[start : start + MOST_TOGETHER])
             await asyncio.sleep(0)
-        return pb.RouteBatchResponse(results=results)
+        answered = iter(answers)
+        return pb.RouteBatchResponse(
+            results=[
+                _result(next(answered) if isinstance(each, Waiting) else each) for each in read
+            ]
+        )
 
-    def _result(
+    def _read(
         self, request: pb.RouteRequest, caller: Identity, slos: NamedSlos
-    ) -> pb.RouteResult:
+    ) -> Waiting | LeadlineError:
         try:
-            return pb.RouteResult(response=self._routing.route(request, caller, slos))
+            return self._routing.read(request, caller, slos)
         except LeadlineError as error:
-            return pb.RouteResult(error=pb.RouteError(reason=error.reason, message=error.message))
+            return error
 
     async def report(
         self, request: pb.ReportOutcomeRequest, caller: Identity
@@ -146,3 +155,9 @@ def _outcome(row: Mapping[str, Any]) -> pb.OutcomeRecord:
     )
     record.occurred_at.FromDatetime(row["occurred_at"])
     return record
+
+
+def _result(answer: pb.RouteResponse | LeadlineError) -> pb.RouteResult:
+    if isinstance(answer, LeadlineError):
+        return pb.RouteResult(error=pb.RouteError(reason=answer.reason, message=answer.message))
+    return pb.RouteResult(response=answer)

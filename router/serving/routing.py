@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from router.errors import LeadlineError, NotFound
 from router.ids import decision_id, time_of
 from router.pipeline import decide
+from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
 from router.serving.rows import alternatives, decision_row, dump, read, reply
 from router.serving.state import Current, State
 from router.serving.telemetry import Metrics
 from router.serving.tenants import NamedSlos
 from router.store.seams import Kind, Outbox, Record
-from router.types import Identity, Slo
+from router.types import Decision, Identity, Slo
 from router.v1.router_pb2 import RouteRequest, RouteResponse
 
 Clock = Callable[[], datetime]
@@ -25,6 +28,24 @@ DEFAULT_SLO = "default"
 def utc_now() -> datetime:
     """The time by this machine's clock."""
     return datetime.now(UTC)
+
+
+@dataclass(slots=True, kw_only=True)
+class Waiting:
+    """A request that was read and waits for its answer."""
+
+    question: Asked
+    caller: Identity
+    slos: NamedSlos
+
+
+@dataclass(slots=True, kw_only=True)
+class _Draft:
+    """A decision that is not yet in the outbox."""
+
+    decision: Decision
+    row: Mapping[str, Any]
+    record: Record
 
 
 class Routing:
@@ -46,21 +67,29 @@ class Routing:
         self._without_slo = Slo(exploration_rate=exploration_rate)
         self._clock = clock
 
-    def route(self, request: RouteRequest, caller: Identity, slos: NamedSlos) -> RouteResponse:
-        """The reply, once its decision is in the outbox.
+    def read(self, request: RouteRequest, caller: Identity, slos: NamedSlos) -> Waiting:
+        """The request as values. Raises InvalidInput, or NotFound for arms there are not."""
+        arms = self._current.state.arms
+        question = asked(request, arms=arms, max_query_bytes=self._max_query_bytes)
+        return Waiting(question=question, caller=caller, slos=slos)
 
-        A request_id that was answered before gets the same decision again. Raises Conflict
-        (REQUEST_ID_REUSED) when it came with another body.
+    def answer(self, waiting: Sequence[Waiting]) -> list[RouteResponse | LeadlineError]:
+        """The replies, once all decisions are in the outbox; they share one state.
+
+        A request_id that was answered before gets the same decision again, and Conflict
+        (REQUEST_ID_REUSED) in its place when it came with another body.
         """
         state = self._current.state
-        question = asked(request, arms=state.arms, max_query_bytes=self._max_query_bytes)
-        try:
-            return self._decide(question, state, caller, self.slo(question.slo_name, slos))
-        except LeadlineError:
-            earlier = self._earlier(question, caller.tenant_id)
-            if earlier is None:
-                raise
-            return reply(read(earlier.row), state.arms)
+        predicted = state.policy.predict([each.question.query.text for each in waiting])
+        drafts = [
+            self._draft(each, state, known) for each, known in zip(waiting, predicted, strict=True)
+        ]
+        records = [draft.record for draft in drafts if isinstance(draft, _Draft)]
+        stored = iter(self._outbox.put_many(records))
+        return [
+            self._reply(draft, next(stored), state) if isinstance(draft, _Draft) else draft
+            for draft in drafts
+        ]
 
     def slo(self, name: str, slos: NamedSlos) -> Slo:
         """The slo that a request names. Raises NotFound; without a name there is always one."""
@@ -74,8 +103,18 @@ class Routing:
             )
         return self._without_slo
 
-    def _decide(self, question: Asked, state: State, caller: Identity, slo: Slo) -> RouteResponse:
-        tenant_id = caller.tenant_id
+    def _draft(
+        self, waiting: Waiting, state: State, known: Predicted
+    ) -> _Draft | RouteResponse | LeadlineError:
+        try:
+            return self._decide(waiting, state, known)
+        except LeadlineError as error:
+            earlier = self._earlier(waiting.question, waiting.caller.tenant_id)
+            return error if earlier is None else reply(read(earlier.row), state.arms)
+
+    def _decide(self, waiting: Waiting, state: State, known: Predicted) -> _Draft:
+        question, tenant_id = waiting.question, waiting.caller.tenant_id
+        slo = self.slo(question.slo_name, waiting.slos)
         identifier = decision_id(tenant_id, question.request_id, self._clock(), self._key)
         decision = decide(
             state.policy,
@@ -84,15 +123,22 @@ class Routing:
             question.bounds,
             decision_id=identifier,
             now=time_of(identifier),
+            predicted=known,
         )
         others = alternatives(decision, state.value_usd(slo))
         row = decision_row(decision, question, tenant_id, state.keys, others)
         record = self._record(question, tenant_id, identifier, dump(row))
-        stored = self._outbox.put(record)
-        if stored is not record:
+        return _Draft(decision=decision, row=row, record=record)
+
+    def _reply(
+        self, draft: _Draft, stored: Record | LeadlineError, state: State
+    ) -> RouteResponse | LeadlineError:
+        if isinstance(stored, LeadlineError):
+            return stored
+        if stored is not draft.record:
             return reply(read(stored.row), state.arms)
-        self._metrics.decided(decision)
-        return reply(row, state.arms)
+        self._metrics.decided(draft.decision)
+        return reply(draft.row, state.arms)
 
     def _record(self, question: Asked, tenant_id: UUID, identifier: UUID, row: bytes) -> Record:
         return Record(

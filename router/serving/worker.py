@@ -35,6 +35,7 @@ def main() -> int:
     configure_logs(assignment.settings.log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker is one core's
     try:
         stores = open_stores(assignment.settings, assignment.dsn, assignment.worker)
         room = furnish(assignment.settings, stores, CollectorRegistry())

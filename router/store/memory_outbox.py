@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from router.errors import Conflict, OutboxFull
+from router.errors import Conflict, LeadlineError, OutboxFull
 from router.store.seams import Kind, Record
 from router.store.tables import LOGS
 
@@ -43,6 +43,16 @@ class MemoryOutbox:
             self._by_key[key] = record
             self._by_row[record.kind, record.tenant_id, record.row_id] = record
         return record
+
+    def put_many(self, records: Sequence[Record]) -> list[Record | LeadlineError]:
+        """As the seam says."""
+        results: list[Record | LeadlineError] = []
+        for record in records:
+            try:
+                results.append(self.put(record))
+            except LeadlineError as error:
+                results.append(error)
+        return results
 
     def find(self, kind: Kind, tenant_id: UUID, row_id: UUID) -> Record | None:
         """As the seam says."""

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from router.errors import LeadlineError
 from router.types import Arm, Catalog, Identity, Model, PolicyRecord, Role, Slo
 
 
@@ -57,6 +58,9 @@ class Outbox(Protocol):
         Raises Conflict (REQUEST_ID_REUSED) when that one has another digest, and
         OutboxFull at the byte bound or when the disk is full; then nothing is stored.
         """
+
+    def put_many(self, records: Sequence[Record]) -> list[Record | LeadlineError]:
+        """Stores records under one commit; each has its own result, as `put` would give it."""
 
     def find(self, kind: Kind, tenant_id: UUID, row_id: UUID) -> Record | None:
         """Finds a record by its row's own id while it is still held here.

@@ -1,8 +1,8 @@
 """Measures Route against a bare echo server in one run; the last line is JSON.
 
-Route: 24 arms, a policy of 128 trees x 31 leaves (the most that training makes), the outbox on, embedded Postgres behind
-it, one worker. The two servers take turns, so that a machine whose speed drifts is fair to
-both; the ratio is the median over the turns.
+Route: 24 arms, a policy of 128 trees x 31 leaves (the most that training makes), the outbox
+on, embedded Postgres behind it, one worker. The two servers take turns, so that a machine
+whose speed drifts is fair to both; the ratio is the median over the turns.
 """
 
 from __future__ import annotations

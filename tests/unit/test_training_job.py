@@ -84,9 +84,7 @@ def test_the_held_out_figures_are_near_the_truth(tmp_path: Path) -> None:
     assert figures["routing"]["how"] == "full information"
     assert figures["routing"]["gap_closed"] > 0.1
     policy = bound(simulated_policy(), tmp_path / "bundle")
-    accuracy = np.array(
-        [policy.predictor.predict(policy.context(text)).accuracy for text in made.texts[:150]]
-    )
+    accuracy = np.array([each.predictions.accuracy for each in policy.predict(made.texts[:150])])
     order = [["small:single", "large:single"].index(arm.key) for arm in policy.arms[1:]]
     truth = made.probability[:150][:, [2, *order]]
     assert np.abs(accuracy - truth).mean() < 0.1
@@ -112,9 +110,9 @@ def test_a_bandit_log_is_judged_by_its_propensities() -> None:
 
 def test_a_decision_predicts_all_arms_with_sane_figures_for_any_text(tmp_path: Path) -> None:
     policy = bound(simulated_policy(), tmp_path / "bundle")
-    usual = policy.predictor.predict(policy.context(logs.text(1, 3)))
+    usual = policy.predict([logs.text(1, 3)])[0].predictions
     for text in HOSTILE_TEXTS:
-        found = policy.predictor.predict(policy.context(text))
+        found = policy.predict([text])[0].predictions
         most = 1e6 if len(text) == 1_000_000 else 1e3
         for name in ("cost_usd", "latency_p50_s", "output_tokens"):
             ratio = getattr(found, name) / getattr(usual, name)
@@ -129,7 +127,7 @@ def test_an_unkind_log_still_gives_a_bundle_that_loads_and_predicts(
     policy = train(logs.dataset(logs.hostile()[name]), embedder=embedder())
     json.dumps(policy.summary, allow_nan=False)
     found = bound(policy, tmp_path / "bundle")
-    predictions = found.predictor.predict(found.context("What is 7 times 7?"))
+    predictions = found.predict(["What is 7 times 7?"])[0].predictions
     assert np.isfinite(predictions.cost_usd).all()
     assert ((predictions.accuracy >= 0) & (predictions.accuracy <= 1)).all()
 
