@@ -301,8 +301,8 @@ class Bounds:
     excluded_arms: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        _positive("bounds.max_cost_usd", self.max_cost_usd)
-        _positive("bounds.max_latency_s", self.max_latency_s)
+        _positive("max_cost_usd", self.max_cost_usd)
+        _positive("max_latency_s", self.max_latency_s)
         if not 0 <= self.compute_budget <= 100:
             raise InvalidInput(
                 f"{self.compute_budget} is not from 1 to 100", field="compute_budget"

@@ -78,7 +78,7 @@ class ArmTable:
         if not mask.any():
             raise Infeasible(
                 "no arm in the catalog is left by the slo's models and strategies; "
-                "add arms with 'leadline models' or relax the slo"
+                "add arms with 'leadline arms add' or relax the slo"
             )
         return mask
 

@@ -99,7 +99,7 @@ def _named(field: str, keys: Collection[str], arms: Collection[str]) -> frozense
         if key not in arms:
             raise NotFound(
                 f"{field}: the catalog has no enabled arm {key!r:.120}; "
-                "list them with 'leadline models'",
+                "list them with 'leadline arms list'",
                 reason="ARM_NOT_FOUND",
             )
     return frozenset(keys)

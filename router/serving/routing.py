@@ -98,7 +98,7 @@ class Routing:
             return found
         if name and name != DEFAULT_SLO:
             raise NotFound(
-                f"this tenant has no slo {name!r:.80}; write it with 'leadline slos put'",
+                f"this tenant has no slo {name!r:.80}; write it with 'leadline slos set'",
                 reason="SLO_NOT_FOUND",
             )
         return self._without_slo

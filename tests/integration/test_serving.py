@@ -165,13 +165,13 @@ BAD_REQUESTS = {
         pb.RouteRequest(text="x", max_cost_usd=-1),
         "INVALID_ARGUMENT",
         "INVALID_FIELD",
-        "bounds.max_cost_usd",
+        "max_cost_usd",
     ),
     "latency": (
         pb.RouteRequest(text="x", max_latency_s=float("nan")),
         "INVALID_ARGUMENT",
         "INVALID_FIELD",
-        "bounds.max_latency_s",
+        "max_latency_s",
     ),
     "budget": (
         pb.RouteRequest(text="x", compute_budget=101),

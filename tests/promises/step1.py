@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from tests.kit import chaos, mainjob
 from tests.load import bench
-from tests.promises import Measured, promise
+from tests.promises import ROOT, Measured, promise
 
 KILLS = 10
 SWAPS = 50
@@ -90,3 +92,46 @@ def main_job() -> Measured:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         found = mainjob.run(Path(name))
     return Measured(figures=str(found), held=found.routed == found.held_back)
+
+
+BAD_INPUT = {
+    "Route: empty, 1 MB, unknown slo and arm, negative bounds": (
+        "test_a_bad_request_is_refused_with_its_code_reason_and_field"
+    ),
+    "invalid UTF-8 over gRPC": "test_invalid_utf_8_is_malformed_and_not_a_fault",
+    "invalid UTF-8 at the HTTP edge": "test_a_bad_request_is_refused_in_openais_format",
+    "an unknown tenant or key": "test_no_key_a_wrong_key_and_a_revoked_key_are_refused",
+    "outcomes: unknown decision, another tenant's, bad values": (
+        "test_no_call_names_another_tenants_decision or "
+        "test_bad_outcomes_are_refused_and_a_report_twice_counts_once"
+    ),
+    "a request_id with another body": (
+        "test_the_same_request_gets_the_same_decision_and_another_body_is_refused"
+    ),
+    "a log with bad rows": "test_bad_rows_stop_the_training_or_are_left_out_and_counted",
+    "a tampered bundle": "test_a_bad_bundle_is_refused_and_the_old_policy_goes_on",
+    "an unmigrated database, a port in use": "test_start_up_that_cannot_be_is_one_loud_line",
+    "a full outbox": "test_a_full_outbox_refuses_with_its_reason_and_recovers_with_nothing_lost",
+    "a full disk": "test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged",
+}
+
+
+@promise(
+    step=1,
+    name="Bad input",
+    must=f"{len(BAD_INPUT)} kinds, each with its documented code and reason, and no loss",
+)
+def bad_input() -> Measured:
+    """Each kind's own test, through the RPC, the command or the library."""
+    failed = [kind for kind, test in BAD_INPUT.items() if not _passes(test)]
+    return Measured(
+        figures=f"{len(BAD_INPUT) - len(failed)} of {len(BAD_INPUT)} kinds refused as documented"
+        + "".join(f"; not {kind}" for kind in failed),
+        held=not failed,
+    )
+
+
+def _passes(tests: str) -> bool:
+    """Whether tests of that name were found and all passed."""
+    command = (sys.executable, "-m", "pytest", "-q", "--no-header", "-k", tests, "tests")
+    return subprocess.run(command, check=False, capture_output=True, cwd=ROOT).returncode == 0
