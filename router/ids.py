@@ -42,15 +42,18 @@ def decision_id(
     now: datetime,
     key: bytes,
     rng_bytes: RandomBytes = os.urandom,
+    *,
+    digest: bytes = b"",
 ) -> UUID:
-    """The id of the decision that answers a request.
+    """The id of the decision that answers a request; `digest` is that of the request's body.
 
     The time is the request id's own when that is a UUIDv7 within 24 hours of `now`, so
     that a retry on any replica gets the same id; otherwise it is `now`. Without a
-    request id every call gets another id.
+    request id every call gets another id, and so does the same request id with another
+    body, so that no acknowledged decision ever falls on another's row.
     """
     milliseconds = _milliseconds(_time(request_id, now))
-    name = _name(tenant_id, request_id, rng_bytes)
+    name = _name(tenant_id, request_id, digest, rng_bytes)
     return _layout(milliseconds, name << TAG_BITS | _tag(tenant_id, milliseconds, name, key))
 
 
@@ -79,11 +82,11 @@ def _time(request_id: UUID | None, now: datetime) -> datetime:
     return claimed if abs(claimed - now) <= TRUSTED_SKEW else now
 
 
-def _name(tenant_id: UUID, request_id: UUID | None, rng_bytes: RandomBytes) -> int:
+def _name(tenant_id: UUID, request_id: UUID | None, digest: bytes, rng_bytes: RandomBytes) -> int:
     seed = (
         rng_bytes(7)
         if request_id is None
-        else hashlib.sha256(tenant_id.bytes + request_id.bytes).digest()[:7]
+        else hashlib.sha256(tenant_id.bytes + request_id.bytes + digest).digest()[:7]
     )
     return int.from_bytes(seed, "big") >> (56 - NAME_BITS)
 

@@ -59,6 +59,8 @@ def bind(what: Learned, catalog: Catalog, version: int) -> Policy:
             "train the policy anew"
         ) from error
     figures = np.stack((predictions.accuracy, predictions.cost_usd))
-    if figures.shape != (2, len(catalog.arms)) or not np.isfinite(predictions.accuracy).all():
-        raise BundleRefused("the policy predicts no accuracy for some arms; train it anew")
+    if figures.shape != (2, len(catalog.arms)) or not np.isfinite(figures).all():
+        raise BundleRefused(
+            "the policy predicts no accuracy or no cost for some arms; train it anew"
+        )
     return policy

@@ -8,6 +8,7 @@ one by one. A request that is alone waits for about 0.1 ms.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from router.serving.routing import Routing, Waiting
 from router.v1.router_pb2 import RouteResponse
@@ -48,14 +49,17 @@ class Gathering:
         now, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
         if self._waiting:
             loop.call_soon(self._answer, loop)
-        try:
-            results = self._routing.answer([waiting for waiting, _ in now])
-        except Exception as error:  # noqa: BLE001 (each caller's own handler reports it)
-            for _, answer in now:
-                _settle(answer, error)
-            return
-        for (_, answer), result in zip(now, results, strict=True):
+        for (_, answer), result in zip(now, self._results([each for each, _ in now]), strict=True):
             _settle(answer, result)
+
+    def _results(self, waiting: list[Waiting]) -> Sequence[RouteResponse | Exception]:
+        """What `Routing.answer` gives; a fault that it meets stays with the request that has it."""
+        try:
+            return self._routing.answer(waiting)
+        except Exception as error:  # noqa: BLE001 (each caller's own handler reports it)
+            if len(waiting) == 1:
+                return [error]
+            return [self._results([each])[0] for each in waiting]
 
 
 def _settle(answer: Answer, result: RouteResponse | Exception) -> None:

@@ -27,15 +27,14 @@ class Outcomes:
     def report(self, request: ReportOutcomeRequest, caller: Identity) -> UUID:
         """The outcome's id, once it is in the outbox.
 
-        It follows from the request_id, or else from the report itself: the same report
-        twice counts once. Raises NotFound for a decision that this tenant was not given.
+        It follows from the request_id and the report: the same report twice counts once. Raises NotFound for a decision that this tenant was not given.
         """
         decision_id = fields.uuid(request.decision_id, "decision_id")
         self._decisions.ours(caller.tenant_id, decision_id)
         request_id = fields.optional_uuid(request.request_id, "request_id")
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         outcome_id = derived_uuid7(
-            time_of(decision_id), caller.tenant_id.hex, str(request_id or digest.hex())
+            time_of(decision_id), caller.tenant_id.hex, str(request_id or ""), digest.hex()
         )
         row = self._row(request, caller.tenant_id, decision_id, outcome_id)
         self._outbox.put(

@@ -115,7 +115,9 @@ class Routing:
     def _decide(self, waiting: Waiting, state: State, known: Predicted) -> _Draft:
         question, tenant_id = waiting.question, waiting.caller.tenant_id
         slo = self.slo(question.slo_name, waiting.slos)
-        identifier = decision_id(tenant_id, question.request_id, self._clock(), self._key)
+        identifier = decision_id(
+            tenant_id, question.request_id, self._clock(), self._key, digest=question.digest
+        )
         decision = decide(
             state.policy,
             question.query,

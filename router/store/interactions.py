@@ -65,7 +65,6 @@ with known as (
             as strategy,
         case known.attempt when 0 then d.params else coalesce(own.params, arms.params) end
             as params,
-        before.propensity as next_propensity,
         cast(own.evidence ->> 'confidence' as double precision) as shown_confidence
     from known
     join decisions d on d.tenant_id = known.tenant_id and d.occurred_at = known.decided_at
@@ -81,7 +80,7 @@ with known as (
 select query_id, query, model, strategy, cast(params as text) as strategy_params, score, cost_usd,
     latency_s, input_tokens, output_tokens, coalesce(confidence, shown_confidence) as confidence,
     dataset, tenants.name as tenant, decided_at as occurred_at,
-    case attempt when 0 then first_propensity else next_propensity end as propensity,
+    case attempt when 0 then first_propensity else 1.0 end as propensity,
     cast(decision_id as text) as decision_id
 from placed left join tenants using (tenant_id)
 where model is not null and strategy is not null
@@ -96,6 +95,7 @@ def export(
 ) -> Generator[pa.RecordBatch, None, None]:
     """One row per attempt that has an outcome, in the order of decisions; for the trainer's role.
 
+    A later attempt's propensity is 1: given the evidence before it, its arm was certain.
     Streams: memory holds one batch. Several outcomes of an attempt give the mean score
     and the last known of the rest; an outcome with an error gives no score.
     """

@@ -170,7 +170,10 @@ def test_a_later_attempt_has_its_own_arm(database: Database, *, continued_again:
     assert (first["model"], first["score"]) == ("small", 0.0)
     assert (second["model"], second["strategy"], second["score"]) == ("strong", "refinement", 1.0)
     assert json.loads(second["strategy_params"]) == {"rounds": 2}
-    assert second["propensity"] == 0.5
+    assert (first["propensity"], second["propensity"]) == (
+        json.loads(decided.row)["propensity"],
+        1.0,
+    )
     assert second["confidence"] == (-0.125 if continued_again else None)
 
 

@@ -97,3 +97,12 @@ def test_another_version_tells_no_time() -> None:
 def test_a_derived_id_follows_from_its_parts(at: datetime, parts: list[str]) -> None:
     assert derived_uuid7(at, *parts) == derived_uuid7(at, *parts)
     assert derived_uuid7(at, *parts) != derived_uuid7(at, *parts, "more")
+
+
+def test_another_body_under_the_same_request_id_gets_an_id_of_its_own() -> None:
+    tenant, request, now = uuid4(), uuid7(NOW), NOW
+    one, again, other = (
+        decision_id(tenant, request, now, KEY, digest=digest) for digest in (b"a", b"a", b"b")
+    )
+    assert one == again != other
+    assert is_ours(other, tenant, KEY)
