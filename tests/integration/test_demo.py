@@ -25,6 +25,15 @@ def command(directory: Path, *options: str) -> list[str]:
     return [str(LEADLINE), "demo", "--dir", str(directory), *SMALL, *options]
 
 
+def interruptible(arguments: list[str]) -> list[str]:
+    """The command with Ctrl-C as a terminal has it: a run in the background ignores it."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", program, *arguments]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     directory = tmp_path_factory.mktemp("demo")
@@ -63,7 +72,10 @@ def test_the_demo_leaves_a_report_and_logs_and_no_process(run: tuple[Path, Any])
 
 def test_an_interrupted_demo_leaves_no_process_and_says_so_in_one_line(tmp_path: Path) -> None:
     with subprocess.Popen(
-        command(tmp_path / "demo"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        interruptible(command(tmp_path / "demo")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as demo:
         await_server(tmp_path / "demo" / "logs" / "server.out", demo)
         demo.send_signal(signal.SIGINT)
