@@ -49,8 +49,10 @@ class SqliteOutbox:
         max_bytes: int,
         durability: Durability = Durability.PROCESS,
         clock: Callable[[], float] = time.time,
+        longest_wal_bytes: int = LONGEST_WAL_BYTES,
     ) -> None:
         self.path = path
+        self._longest_wal_bytes = longest_wal_bytes
         self._max_bytes = max_bytes
         self._clock = clock
         self._lock = threading.Lock()
@@ -64,6 +66,7 @@ class SqliteOutbox:
         """As the seam says; about 20 us."""
         with self._lock:
             try:
+                self._keep_the_wal_short(1)
                 return self._insert(self._open(), record)
             except sqlite3.Error as error:
                 raise self._meaning(error) from error
@@ -73,16 +76,9 @@ class SqliteOutbox:
         if len(records) < 2:
             return [self._put_or_error(record) for record in records]
         with self._lock, self._errors_with_meaning():
-            connection = self._open()
-            connection.execute("begin immediate")
-            try:
-                results = [self._insert_or_error(connection, record) for record in records]
-                connection.execute("commit")
-            except sqlite3.Error:
-                if connection.in_transaction:
-                    connection.execute("rollback")
-                raise
-        return results
+            self._keep_the_wal_short(len(records))
+            with self._transaction() as connection:
+                return [self._insert_or_error(connection, record) for record in records]
 
     def _put_or_error(self, record: Record) -> Record | LeadlineError:
         try:
@@ -109,6 +105,20 @@ class SqliteOutbox:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, whatever is raised: no later put may be acknowledged inside it."""
+        connection, pending_bytes = self._open(), self._pending_bytes
+        connection.execute("begin immediate")
+        try:
+            yield connection
+            connection.execute("commit")
+        except BaseException:
+            self._pending_bytes = pending_bytes
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
 
     def _insert(self, connection: sqlite3.Connection, record: Record) -> Record:
         size = len(record.row) + RECORD_OVERHEAD_BYTES
@@ -149,9 +159,6 @@ class SqliteOutbox:
         return earlier
 
     def _make_sure_of_room(self, size: int, record: Record) -> None:
-        self._puts += 1
-        if self._puts % PUTS_BETWEEN_WAL_CHECKS == 0:
-            self._keep_the_wal_short()
         if self._pending_bytes + size <= self._max_bytes:
             return
         self._pending_bytes = self._count_pending_bytes()
@@ -163,9 +170,13 @@ class SqliteOutbox:
                 "bring Postgres back, or raise LEADLINE_OUTBOX_MAX_BYTES"
             )
 
-    def _keep_the_wal_short(self) -> None:
-        """Does the shipper's work when there is none."""
-        if wal_bytes(self.path) > LONGEST_WAL_BYTES and not self._open().in_transaction:
+    def _keep_the_wal_short(self, puts: int) -> None:
+        """Does the shipper's work when there is none; between transactions only."""
+        checks = self._puts // PUTS_BETWEEN_WAL_CHECKS
+        self._puts += puts
+        if self._puts // PUTS_BETWEEN_WAL_CHECKS == checks:
+            return
+        if wal_bytes(self.path) > self._longest_wal_bytes:
             self._open().execute("pragma wal_checkpoint(passive)")
 
     def _count_pending_bytes(self) -> int:
