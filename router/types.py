@@ -115,6 +115,57 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
+MOST_PARAMS = 16
+MOST_PARAM = 1e6
+
+
+def check_arm(arm: Arm) -> None:
+    """Raises InvalidInput that names the field unless every part of Leadline can hold the arm.
+
+    Its names are printable, without the marks that divide a key; its parameters are at
+    most 16 booleans, short texts and numbers of at most a million. A text that reads as
+    JSON keeps the law of what it reads as, since a key does not tell the two apart.
+    """
+    _check_name(arm.model, "arm.model", 128)
+    _check_name(arm.strategy, "arm.strategy", 128)
+    if ":" in arm.strategy:
+        raise InvalidInput("has a ':', which divides model and strategy", field="arm.strategy")
+    if len(arm.params) > MOST_PARAMS:
+        raise InvalidInput(f"there are {len(arm.params)}, more than 16", field="arm.params")
+    for name, value in arm.params.items():
+        _check_name(name, "arm.params", 64)
+        _check_param(name, value)
+
+
+def _check_name(text: str, field: str, most: int) -> None:
+    plain = text.isprintable() and text == text.strip() and not set("&=?") & set(text)
+    if not plain or not 0 < len(text) <= most:
+        raise InvalidInput(
+            f"{text!r:.80} is no plain name; use 1 to {most} printable characters but &, = and ?",
+            field=field,
+        )
+
+
+def _check_param(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        _check_name(value, "arm.params", 64)
+        value = read_param(value)
+    number = isinstance(value, int | float) and abs(value) <= MOST_PARAM
+    if not number and not isinstance(value, str):
+        raise InvalidInput(
+            f"{name!r} must be a boolean, a short text or a number of at most a million",
+            field="arm.params",
+        )
+
+
+def read_param(text: str) -> Any:
+    """A parameter's value as a key has it: JSON where it is some, or else the text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """An LLM endpoint as the catalog describes it.

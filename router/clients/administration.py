@@ -7,7 +7,7 @@ from uuid import UUID
 from router.clients import replies
 from router.clients.calls import Call, identify
 from router.clients.messages import arm_message, model_message, slo_message
-from router.types import Arm, Model, PolicyRecord, Slo
+from router.types import Arm, Model, PolicyRecord, Slo, check_arm
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 
 
@@ -84,7 +84,8 @@ def list_arms() -> Call[tuple[Arm, ...]]:
 
 
 def put_arm(arm: Arm, *, enabled: bool = True, request_id: UUID | None = None) -> Call[int]:
-    """Adds or switches an arm; returns the catalog's revision."""
+    """Adds or switches an arm; returns the catalog's revision. Raises as `check_arm`."""
+    check_arm(arm)
     return Call(
         service="Catalog",
         method="PutArm",

@@ -136,13 +136,14 @@ def add_arm(
     """
     import json  # noqa: PLC0415
 
-    from router.types import Arm  # noqa: PLC0415
+    from router.types import Arm, check_arm  # noqa: PLC0415
 
     with usage("--params"):
         value = json.loads(params)
         if not isinstance(value, dict):
             raise ValueError("must be a JSON object")
-    arm = Arm(model=model, strategy=strategy, params=value)
+        arm = Arm(model=model, strategy=strategy, params=value)
+        check_arm(arm)
     with reach.catalog(dsn, address) as store:
         revision = store.put_arm(arm, enabled=True, actor=operator())
     _changed(f"arm {arm.key} is enabled", revision, as_json=as_json)

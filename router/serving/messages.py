@@ -9,6 +9,7 @@ from router.errors import InvalidInput
 from router.serving import fields
 from router.serving.rows import arm_of
 from router.types import (
+    MOST_PARAMS,
     AccuracyScope,
     Arm,
     Capability,
@@ -17,6 +18,7 @@ from router.types import (
     PolicyRecord,
     PolicyState,
     Slo,
+    check_arm,
 )
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 
@@ -41,6 +43,7 @@ _STATES = {
     PolicyState.REJECTED: policies_pb2.POLICY_STATE_REJECTED,
 }
 _MOST_TOKENS = 1 << 30
+_LONGEST_KEY = 2_000
 
 
 def slo_of(message: slos_pb2.Slo) -> Slo:
@@ -153,27 +156,34 @@ def model_message(model: Model) -> catalog_pb2.Model:
 
 def arm_from(message: catalog_pb2.Arm) -> Arm:
     """Reads an arm; a key may stand alone. Raises InvalidInput that names the field."""
-    if message.key and not message.model:
-        try:
-            return arm_of(message.key)
-        except ValueError as error:
-            raise InvalidInput(str(error), field="arm.key") from None
-    return Arm(
-        model=fields.name(message.model, "arm.model"),
-        strategy=fields.name(message.strategy, "arm.strategy"),
-        params={
-            fields.name(name, "arm.params"): _param(value) for name, value in message.params.items()
-        },
+    arm = _keyed(message.key) if message.key and not message.model else None
+    model, strategy = (arm.model, arm.strategy) if arm else (message.model, message.strategy)
+    params = arm.params if arm else message.params
+    if len(params) > MOST_PARAMS:
+        raise InvalidInput(f"there are {len(params)}, more than {MOST_PARAMS}", field="arm.params")
+    read = Arm(
+        model=model,
+        strategy=strategy,
+        params={name: _param(value) for name, value in params.items()},
     )
+    check_arm(read)
+    return read
+
+
+def _keyed(key: str) -> Arm:
+    if len(key) > _LONGEST_KEY:
+        raise InvalidInput(f"has {len(key)} characters, more than 2,000", field="arm.key")
+    try:
+        return arm_of(key)
+    except ValueError as error:
+        raise InvalidInput(str(error), field="arm.key") from None
 
 
 def _param(value: Any) -> Any:
     """A parameter's value; a Struct has no whole numbers, so those are made whole again."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, bool | float | str) and (
-        not isinstance(value, float) or math.isfinite(value)
-    ):
+    if isinstance(value, bool | int | float | str):
         return value
     raise InvalidInput("must be numbers, texts or booleans", field="arm.params")
 

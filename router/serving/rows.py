@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any, cast
@@ -13,7 +12,7 @@ import numpy as np
 import orjson
 
 from router.serving.asked import Asked
-from router.types import Arm, Decision, Floats, Predictions
+from router.types import Arm, Decision, Floats, Predictions, read_param
 from router.v1 import catalog_pb2, router_pb2
 
 FIGURES = tuple(Predictions.__slots__)
@@ -187,12 +186,5 @@ def arm_of(key: str) -> Arm:
         raise ValueError(f"{key!r:.120} is not of the form model:strategy?param=value")
     pairs = (pair.partition("=") for pair in tail.split("&")) if tail else ()
     return Arm(
-        model=model, strategy=strategy, params={name: _plain(value) for name, _, value in pairs}
+        model=model, strategy=strategy, params={name: read_param(value) for name, _, value in pairs}
     )
-
-
-def _plain(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

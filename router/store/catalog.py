@@ -13,7 +13,7 @@ from router.store import audit
 from router.store.engine import transaction
 from router.store.seams import Topic
 from router.store.tables import arms, models, revisions
-from router.types import Arm, Capability, Catalog, Model
+from router.types import Arm, Capability, Catalog, Model, check_arm
 
 
 class PostgresCatalog:
@@ -51,6 +51,8 @@ class PostgresCatalog:
 
     def put_arm(self, arm: Arm, *, enabled: bool, actor: str) -> int:
         """As the seam says."""
+        if enabled:
+            check_arm(arm)
         values = {
             "key": arm.key,
             "model": arm.model,

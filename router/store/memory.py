@@ -20,7 +20,7 @@ from router.store.memory_tenants import MemoryTenants
 from router.store.registry import check_rollback, policy_not_found
 from router.store.seams import Topic
 from router.store.slos import next_version, slo_not_found
-from router.types import Arm, Catalog, Model, PolicyRecord, PolicyState, Slo
+from router.types import Arm, Catalog, Model, PolicyRecord, PolicyState, Slo, check_arm
 
 __all__ = [
     "MemoryCatalog",
@@ -96,6 +96,8 @@ class MemoryCatalog:
 
     def put_arm(self, arm: Arm, *, enabled: bool, actor: str) -> int:  # noqa: ARG002
         """As the seam says; there is no audit log."""
+        if enabled:
+            check_arm(arm)
         with self._lock:
             if arm.model not in self._models:
                 raise model_not_found(arm.model)

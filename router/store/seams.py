@@ -112,7 +112,11 @@ class CatalogStore(Protocol):
         """Adds or replaces a model; returns the revision."""
 
     def put_arm(self, arm: Arm, *, enabled: bool, actor: str) -> int:
-        """Adds or switches an arm; returns the revision. Raises NotFound (MODEL_NOT_FOUND)."""
+        """Adds or switches an arm; returns the revision.
+
+        Raises NotFound (MODEL_NOT_FOUND), and InvalidInput when `check_arm` does for an
+        arm to enable.
+        """
 
 
 class Registry(Protocol):

@@ -197,6 +197,15 @@ class TestCatalog:
             store.catalog.put_arm(Arm(model="none", strategy="s"), enabled=True, actor="test")
         assert raised.value.reason == "MODEL_NOT_FOUND"
 
+    def test_an_arm_that_would_stop_the_readers_is_refused_and_changes_nothing(
+        self, store: Store
+    ) -> None:
+        revision = store.catalog.put_model(WEAK, actor="test")
+        bad = Arm(model="weak", strategy="self_consistency", params={"samples": 10**400})
+        with pytest.raises(InvalidInput, match="samples"):
+            store.catalog.put_arm(bad, enabled=True, actor="test")
+        assert store.catalog.read().revision == revision
+
 
 class TestRegistry:
     def test_a_bundle_is_given_back_byte_for_byte(self, store: Store) -> None:

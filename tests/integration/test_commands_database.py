@@ -96,6 +96,8 @@ def test_models_and_arms_come_and_go(run: Run) -> None:
     [model] = run("models", "list")
     assert (model["enabled"], model["capabilities"], model["tier"]) == (False, ["json"], 1)
     assert "--params" in run("arms", "add", "small", "single", "--params", "[", code=2)
+    beyond = '{"samples": 1' + "0" * 400 + "}"
+    assert "samples" in run("arms", "add", "small", "single", "--params", beyond, code=2)
 
 
 def test_policies_are_promoted_and_rolled_back(run: Run, dsn: str) -> None:

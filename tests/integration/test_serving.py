@@ -430,6 +430,34 @@ def test_an_operator_adds_a_model_and_an_arm_and_decisions_may_pick_it(operator:
     assert key not in {each.key for each in arms}
 
 
+BAD_ARMS = {
+    "m0:self_consistency?samples=1" + "0" * 400: "arm.params",
+    "m0:sing\x00le?x=NaN": "arm.strategy",
+    "m0:single?x=NaN": "arm.params",
+    "m0:single?x=" + "[" * 1_500: "arm.params",
+    "m0:single?x=" + "1" * 5_000: "arm.key",
+    "m0": "arm.key",
+}
+
+
+@pytest.mark.parametrize("key", BAD_ARMS)
+def test_an_arm_that_would_stop_the_workers_is_refused_by_its_key(
+    operator: Stubs, key: str
+) -> None:
+    bad = catalog_pb2.PutArmRequest(arm=catalog_pb2.Arm(key=key), enabled=True)
+    answer = refused(lambda: operator.catalog.PutArm(bad))
+    assert answer == ("INVALID_ARGUMENT", "INVALID_FIELD", BAD_ARMS[key])
+
+
+@pytest.mark.parametrize("value", [1e20, float("nan"), "x\x00", [1], None])
+def test_an_arm_with_a_senseless_parameter_is_refused(operator: Stubs, value: object) -> None:
+    arm = catalog_pb2.Arm(model="m0", strategy="chain_of_thought")
+    arm.params.update({"tokens": value})
+    bad = catalog_pb2.PutArmRequest(arm=arm, enabled=True)
+    answer = refused(lambda: operator.catalog.PutArm(bad))
+    assert answer == ("INVALID_ARGUMENT", "INVALID_FIELD", "arm.params")
+
+
 def test_health_and_reflection_answer_without_a_key(place: Place) -> None:
     with Stubs(place.server.address) as stubs:
         health = health_pb2_grpc.HealthStub(stubs.channel)
