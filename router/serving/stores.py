@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 from router.bundle.signing import SigningKey, trusted_keys
 from router.offline import SIGNING_KEY
@@ -16,9 +15,10 @@ from router.store.changes import PostgresChanges
 from router.store.decisions import PostgresLog
 from router.store.engine import DatabaseRole, connect
 from router.store.keys import SigningKeys, decision_key
+from router.store.neighbour import Neighbour
 from router.store.outbox import SqliteOutbox
 from router.store.registry import PostgresRegistry
-from router.store.seams import CatalogStore, Changes, Kind, Log, Outbox, Record, Registry, Slos
+from router.store.seams import CatalogStore, Changes, Log, Outbox, Registry, Slos
 from router.store.seams import Tenants as TenantStore
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
@@ -68,7 +68,7 @@ def open_stores(settings: Settings, dsn: str, worker: int) -> Stores:
     others = [outbox_path(settings, each) for each in range(settings.workers) if each != worker]
     return Stores(
         outbox=outbox,
-        neighbours=[Neighbour(path, settings) for path in others],
+        neighbours=[Neighbour(path) for path in others],
         log=PostgresLog(reader),
         tenants=PostgresTenants(reader),
         slos=PostgresSlos(reader),
@@ -86,19 +86,3 @@ def open_stores(settings: Settings, dsn: str, worker: int) -> Stores:
 def outbox_path(settings: Settings, worker: int) -> Path:
     """The outbox file of a worker; the shipper finds it by this name."""
     return settings.outbox_dir / f"outbox-{worker}.sqlite3"
-
-
-class Neighbour:
-    """Another worker's outbox on this machine, opened when first asked, and only read."""
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self._path, self._max_bytes = path, settings.outbox_max_bytes
-        self._outbox: SqliteOutbox | None = None
-
-    def find(self, kind: Kind, tenant_id: UUID, row_id: UUID) -> Record | None:
-        """As Outbox says; None while the neighbour has none."""
-        if self._outbox is None:
-            if not self._path.exists():
-                return None
-            self._outbox = SqliteOutbox(self._path, max_bytes=self._max_bytes)
-        return self._outbox.find(kind, tenant_id, row_id)

@@ -150,7 +150,7 @@ class SqliteOutbox:
             return error
 
     def _the_earlier_one(self, connection: sqlite3.Connection, record: Record) -> Record:
-        earlier = _first(connection, "key", record.kind, record.tenant_id, record.key)
+        earlier = first(connection, "key", record.kind, record.tenant_id, record.key)
         if earlier is None or earlier.digest != record.digest:
             raise Conflict(
                 f"request_id {record.key} was used with another body; use a new request_id",
@@ -164,7 +164,7 @@ class SqliteOutbox:
         self._pending_bytes = self._count_pending_bytes()
         if self._pending_bytes + size <= self._max_bytes:
             return
-        if _first(self._open(), "key", record.kind, record.tenant_id, record.key) is None:
+        if first(self._open(), "key", record.kind, record.tenant_id, record.key) is None:
             raise OutboxFull(
                 f"the outbox holds {self._pending_bytes:,} of {self._max_bytes:,} bytes; "
                 "bring Postgres back, or raise LEADLINE_OUTBOX_MAX_BYTES"
@@ -185,7 +185,7 @@ class SqliteOutbox:
 
     def _find(self, column: str, kind: Kind, tenant_id: UUID, value: UUID) -> Record | None:
         with self._lock, self._errors_with_meaning():
-            return _first(self._open(), column, kind, tenant_id, value)
+            return first(self._open(), column, kind, tenant_id, value)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -210,9 +210,10 @@ class SqliteOutbox:
         return Unavailable(f"the outbox {self.path} cannot be used now ({error}); try again")
 
 
-def _first(
+def first(
     connection: sqlite3.Connection, column: str, kind: Kind, tenant_id: UUID, value: UUID
 ) -> Record | None:
+    """The record with this value in the column, which is `key` or `row_id`."""
     found = connection.execute(
         f"{SELECT} and {column} = ? limit 1", (kind, tenant_id.bytes, value.bytes)
     ).fetchone()

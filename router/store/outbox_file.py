@@ -115,6 +115,13 @@ def open_for_shipping(path: Path) -> sqlite3.Connection | None:
     return None
 
 
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Opens an outbox so that nothing in it can be changed. Raises sqlite3.Error."""
+    connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+    connection.execute("pragma query_only = on")
+    return connection
+
+
 def wal_bytes(path: Path) -> int:
     """The size of the write-ahead log beside the file."""
     try:
@@ -123,9 +130,14 @@ def wal_bytes(path: Path) -> int:
         return 0
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(where: Path | str) -> sqlite3.Connection:
+    """`where` is a path, or a `file:` URI as a string."""
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        where,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=isinstance(where, str),
     )
     connection.execute("pragma wal_autocheckpoint = 0")
     return connection

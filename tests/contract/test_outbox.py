@@ -20,7 +20,9 @@ import pytest
 from router.errors import ConfigurationError, Conflict, OutboxFull, Unavailable
 from router.settings import Durability
 from router.store.memory import MemoryOutbox
-from router.store.outbox import SqliteOutbox
+from router.store.neighbour import Neighbour
+from router.store.outbox import PUTS_BETWEEN_WAL_CHECKS, SqliteOutbox
+from router.store.outbox_file import wal_bytes
 from router.store.seams import Kind, Outbox
 from tests.kit.records import OTHER_TENANT, TENANT, decision, outcome
 
@@ -138,6 +140,60 @@ def test_putting_many_gives_each_its_own_result(path: Path) -> None:
     assert isinstance(results[0], Conflict)
     assert results[1:] == [fresh, fresh]
     assert outbox.put_many([]) == []
+    outbox.close()
+
+
+def test_a_neighbour_reads_what_a_live_worker_puts(path: Path) -> None:
+    neighbour, record = Neighbour(path), decision()
+    assert neighbour.find(Kind.DECISION, TENANT, record.row_id) is None
+    outbox = make_sqlite(path)
+    assert neighbour.find(Kind.DECISION, TENANT, record.row_id) is None
+    outbox.put(record)
+    assert neighbour.find(Kind.DECISION, TENANT, record.row_id) == record
+    assert neighbour.find(Kind.DECISION, OTHER_TENANT, record.row_id) is None
+    neighbour.close()
+    outbox.close()
+
+
+def test_a_neighbour_neither_moves_nor_changes_a_damaged_outbox(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(damaged := b"this is no database" * 500)
+    neighbour = Neighbour(path)
+    assert neighbour.find(Kind.DECISION, TENANT, uuid4()) is None
+    assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [
+        (path.name, damaged)
+    ]
+    path.unlink()
+    outbox = make_sqlite(path)
+    record = outbox.put(decision())
+    assert neighbour.find(Kind.DECISION, TENANT, record.row_id) == record
+    neighbour.close()
+    outbox.close()
+
+
+def test_an_unforeseen_error_leaves_no_transaction_open(path: Path) -> None:
+    outbox = make_sqlite(path)
+    pending, lost, late = outbox.pending_bytes(), decision(), decision()
+    with pytest.raises(AttributeError):
+        outbox.put_many([lost, replace(decision(), key=None)])  # type: ignore[arg-type]
+    assert outbox.put(late) == late
+    other = make_sqlite(path)
+    assert other.find(Kind.DECISION, TENANT, late.row_id) == late
+    assert other.find(Kind.DECISION, TENANT, lost.row_id) is None
+    assert other.pending_bytes() > pending
+    other.close()
+    outbox.close()
+
+
+def test_grouped_records_keep_the_write_ahead_log_short_too(path: Path) -> None:
+    outbox = SqliteOutbox(path, max_bytes=1 << 30, longest_wal_bytes=1 << 20)
+    sizes = []
+    for _ in range(4):
+        for _ in range(PUTS_BETWEEN_WAL_CHECKS // 2):
+            outbox.put_many([decision(), decision()])
+        sizes.append(wal_bytes(path))
+    assert sizes[0] > 1 << 20
+    assert sizes[-1] < 2 * sizes[0]
     outbox.close()
 
 
