@@ -5,6 +5,7 @@ A positive answer is kept until Postgres says otherwise; a negative one for a se
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -41,6 +42,7 @@ class TenantDirectory:
         self._strangers: dict[bytes, float] = {}
         self._ids: dict[str, UUID] = {}
         self._slos: dict[UUID, NamedSlos] = {}
+        self._reading: dict[UUID, threading.Lock] = {}
         self._versions: dict[tuple[UUID, str, int], Slo] = {}
         self._epoch = 0
 
@@ -105,8 +107,8 @@ class TenantDirectory:
             self._read_slos(tenant.tenant_id)
 
     def refresh_slos(self) -> None:
-        """Reads the slos of every remembered tenant again; blocks."""
-        for tenant_id in tuple(self._slos):
+        """Reads again the slos of every tenant that is remembered or being read; blocks."""
+        for tenant_id in tuple(self._reading):
             self._read_slos(tenant_id)
 
     def refresh_tenants(self) -> None:
@@ -129,8 +131,10 @@ class TenantDirectory:
                 self._identities.pop(fingerprint, None)
 
     def _read_slos(self, tenant_id: UUID) -> NamedSlos:
-        slos = MappingProxyType({slo.name: slo for slo in self._slo_store.current(tenant_id)})
-        self._slos[tenant_id] = slos
+        """One reader a tenant at a time, so that no older answer replaces a newer one."""
+        with self._reading.setdefault(tenant_id, threading.Lock()):
+            slos = MappingProxyType({slo.name: slo for slo in self._slo_store.current(tenant_id)})
+            self._slos[tenant_id] = slos
         return slos
 
     def _remember_stranger(self, fingerprint: bytes) -> None:
