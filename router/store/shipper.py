@@ -88,13 +88,29 @@ class Shipper:
     def _turn(self) -> float:
         """Tidies and ships one batch of every file; returns how long to pause."""
         with self._turn_lock:
-            self._find_files()
-            full = self._ship_all()
-            self._each_file(lambda file: file.tidy(self._clock()))
-            self._count_pending()
+            try:
+                full = self._tidy_and_ship()
+            except Exception as error:  # noqa: BLE001 (the thread must live)
+                full = False
+                self._fail(error)
         if self._failures:
             return float(min(LONGEST_PAUSE_S, 0.1 * 2 ** min(self._failures, 10)))
         return 0.0 if full else PAUSE_S
+
+    def _tidy_and_ship(self) -> bool:
+        self._find_files()
+        full = self._ship_all()
+        self._each_file(lambda file: file.tidy(self._clock()))
+        self._count_pending()
+        return full
+
+    def _fail(self, error: Exception) -> None:
+        """Counts a failure that nobody foresaw; the next turn begins with a new connection."""
+        self._failures += 1
+        self._writer.close()
+        kind = type(error).__name__
+        _log.error("shipping failed", kind=kind, exc_info=True)
+        self._stats = replace(self._stats, last_error=kind)
 
     def _find_files(self) -> None:
         for path in sorted(self.directory.glob("outbox-*.sqlite3")):
