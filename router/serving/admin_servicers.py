@@ -190,12 +190,12 @@ class PoliciesServicer:
         self, request: policies_pb2.RollbackPolicyRequest, caller: Identity
     ) -> policies_pb2.RollbackPolicyResponse:
         """RollbackPolicy."""
-        fields.optional_uuid(request.request_id, "request_id")
         record = await self._threads.run(
             self._write.rollback,
             actor=actor(caller),
             comment=fields.short(request.comment, "comment", 1_000),
             version=request.version,
+            request_id=fields.optional_uuid(request.request_id, "request_id"),
         )
         return policies_pb2.RollbackPolicyResponse(
             policy=None if record is None else policy_message(record)

@@ -52,6 +52,13 @@ def record(
     )
 
 
+def holds(connection: Connection, action: str, request_id: UUID) -> bool:
+    """Whether an entry of this action has the request id in its details."""
+    known = audit_log.c.details["request_id"].astext == str(request_id)
+    query = select(audit_log.c.entry_id).where(audit_log.c.action == action, known).limit(1)
+    return connection.scalar(query) is not None
+
+
 def entries(engine: Engine, limit: int = 100) -> Sequence[Entry]:
     """The newest entries first, of all tenants; for the admin role."""
     wanted = [audit_log.c[name] for name in Entry.__slots__]

@@ -114,6 +114,7 @@ class MemoryRegistry:
         self._lock = threading.RLock()
         self._records: dict[int, PolicyRecord] = {}
         self._bundles: dict[int, bytes] = {}
+        self._rollbacks: set[UUID] = set()
 
     def register(self, bundle: bytes, summary: Mapping[str, Any], *, actor: str) -> PolicyRecord:  # noqa: ARG002
         """As the seam says; there is no audit log."""
@@ -165,12 +166,23 @@ class MemoryRegistry:
             self._changes.announce(Topic.POLICIES)
             return self._records[version]
 
-    def rollback(self, *, actor: str, comment: str = "", version: int = 0) -> PolicyRecord | None:  # noqa: ARG002
+    def rollback(
+        self,
+        *,
+        actor: str,  # noqa: ARG002
+        comment: str = "",  # noqa: ARG002
+        version: int = 0,
+        request_id: UUID | None = None,
+    ) -> PolicyRecord | None:
         """As the seam says; there is no audit log."""
         with self._lock:
             active = self.active()
+            if request_id and request_id in self._rollbacks:
+                return active
             check_rollback(active, version)
             if active is not None:
+                if request_id:
+                    self._rollbacks.add(request_id)
                 self._move(PolicyState.ACTIVE, PolicyState.REJECTED)
                 self._move(PolicyState.PREVIOUS, PolicyState.ACTIVE)
                 self._changes.announce(Topic.POLICIES)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
@@ -16,6 +17,7 @@ from router.store.tables import policies
 from router.types import PolicyRecord, PolicyState
 
 SWITCH_LOCK = 7_166_082
+_ROLLBACK = "policies.rollback"
 _SHOWN = [policies.c[name] for name in PolicyRecord.__slots__]
 
 
@@ -93,10 +95,19 @@ class PostgresRegistry:
             )
             return _known(connection, version)
 
-    def rollback(self, *, actor: str, comment: str = "", version: int = 0) -> PolicyRecord | None:
-        """As the seam says."""
+    def rollback(
+        self,
+        *,
+        actor: str,
+        comment: str = "",
+        version: int = 0,
+        request_id: UUID | None = None,
+    ) -> PolicyRecord | None:
+        """As the seam says; the audit log remembers the request ids."""
         with self._switching() as connection:
             active = _in_state(connection, PolicyState.ACTIVE)
+            if request_id and audit.holds(connection, _ROLLBACK, request_id):
+                return active
             check_rollback(active, version)
             if active is None:
                 return None
@@ -105,9 +116,10 @@ class PostgresRegistry:
             audit.record(
                 connection,
                 actor=actor,
-                action="policies.rollback",
+                action=_ROLLBACK,
                 subject=f"policy {active.version}",
                 comment=comment,
+                details={"request_id": str(request_id)} if request_id else None,
             )
             return _in_state(connection, PolicyState.ACTIVE)
 

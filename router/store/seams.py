@@ -137,11 +137,19 @@ class Registry(Protocol):
     def promote(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:
         """Makes it active and the active one previous, atomically. Again: no change."""
 
-    def rollback(self, *, actor: str, comment: str = "", version: int = 0) -> PolicyRecord | None:
+    def rollback(
+        self,
+        *,
+        actor: str,
+        comment: str = "",
+        version: int = 0,
+        request_id: UUID | None = None,
+    ) -> PolicyRecord | None:
         """Makes the active one rejected and the previous one active, atomically.
 
-        Returns None when the static fallback serves now. Raises Conflict when
-        `version` is given and not the active one.
+        Returns the active one, None when the static fallback serves now. The same
+        `request_id` again: no change. Raises Conflict when `version` is given and not
+        the active one.
         """
 
 

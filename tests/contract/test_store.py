@@ -266,6 +266,27 @@ class TestRegistry:
         assert store.registry.rollback(actor="test") is None
         assert store.registry.active() is None
 
+    @pytest.mark.parametrize("named", [True, False])
+    def test_a_retried_rollback_leaves_the_policy_that_it_returned_to(
+        self, store: Store, named: bool
+    ) -> None:
+        one, two = self.registered(store, b"1"), self.registered(store, b"2")
+        for version in (one, two):
+            store.registry.promote(version, actor="test")
+        left, request_id = (two if named else 0), uuid4()
+        for _ in range(2):
+            back = store.registry.rollback(actor="test", version=left, request_id=request_id)
+            assert back is not None
+            assert back.version == one
+        assert store.registry.rollback(actor="test", request_id=uuid4()) is None
+
+    def test_a_retry_of_an_old_rollback_leaves_a_later_promotion(self, store: Store) -> None:
+        one, two, request_id = self.registered(store, b"1"), self.registered(store, b"2"), uuid4()
+        store.registry.promote(one, actor="test")
+        assert store.registry.rollback(actor="test", request_id=request_id) is None
+        promoted = store.registry.promote(two, actor="test")
+        assert store.registry.rollback(actor="test", request_id=request_id) == promoted
+
     def test_an_unknown_version_is_not_found(self, store: Store) -> None:
         for call in (store.registry.bundle, lambda v: store.registry.promote(v, actor="test")):
             with pytest.raises(NotFound) as raised:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -98,8 +99,10 @@ def test_a_bad_bundle_is_refused_and_the_old_policy_goes_on(
         admin.registry.promote(bad.version, actor="test")
         eventually(lambda: server.log.count('"policy refused"') >= 2, 10.0)
         assert serves(server.address, 2)
-        rollback = policies_pb2.RollbackPolicyRequest(version=bad.version)
-        assert operator.policies.RollbackPolicy(rollback).policy.version == 2
+        rollback = policies_pb2.RollbackPolicyRequest(version=bad.version, request_id=str(uuid4()))
+        for _ in range(2):
+            assert operator.policies.RollbackPolicy(rollback).policy.version == 2
+        rollback.request_id = str(uuid4())
         again = refused(lambda: operator.policies.RollbackPolicy(rollback))
         assert again[:2] == ("ABORTED", "CONFLICT")
         missing = policies_pb2.GetPolicyRequest(version=99)
