@@ -22,6 +22,7 @@ TAG_BITS = 24
 NAME_BITS = 50
 TRUSTED_SKEW = timedelta(hours=24)
 _TIME_SPAN = 1 << 48
+_TIME_END = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
 
 
 def uuid7(now: datetime, rng_bytes: RandomBytes = os.urandom) -> UUID:
@@ -30,10 +31,16 @@ def uuid7(now: datetime, rng_bytes: RandomBytes = os.urandom) -> UUID:
 
 
 def time_of(value: UUID) -> datetime:
-    """The time in a UUIDv7, to the millisecond. Raises ValueError for another version."""
+    """The time in a UUIDv7, to the millisecond.
+
+    Raises ValueError for another version, and for a time after 9999-12-30.
+    """
     if value.version != 7:
         raise ValueError(f"{value} is not a UUID of version 7")
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=value.int >> 80)
+    milliseconds = value.int >> 80
+    if milliseconds >= _TIME_END:
+        raise ValueError(f"the time in {value} is beyond the year 9999")
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
 
 
 def decision_id(
@@ -73,11 +80,11 @@ def derived_uuid7(at: datetime, *parts: str) -> UUID:
 
 
 def _time(request_id: UUID | None, now: datetime) -> datetime:
-    if request_id is None or request_id.version != 7:
+    if request_id is None:
         return now
     try:
         claimed = time_of(request_id)
-    except OverflowError:
+    except ValueError:
         return now
     return claimed if abs(claimed - now) <= TRUSTED_SKEW else now
 

@@ -57,7 +57,10 @@ class SlosServicer:
     ) -> slos_pb2.GetSloResponse:
         """GetSlo."""
         slo = await self._threads.run(
-            self._slos.get, caller.tenant_id, request.name, request.version
+            self._slos.get,
+            caller.tenant_id,
+            fields.name(request.name, "name"),
+            request.version,
         )
         return slos_pb2.GetSloResponse(slo=slo_message(slo))
 

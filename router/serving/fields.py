@@ -98,5 +98,7 @@ def time(message: Any, field: str, now: datetime) -> datetime:
     seconds = getattr(message, field).seconds
     if not 946_684_800 <= seconds < 4_102_444_800:
         raise InvalidInput("is not between the years 2000 and 2100", field=field)
+    if not 0 <= getattr(message, field).nanos < 1_000_000_000:
+        raise InvalidInput("has nanos that are not from 0 to 999,999,999", field=field)
     at: datetime = getattr(message, field).ToDatetime(UTC)
     return at

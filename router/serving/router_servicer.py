@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from router.errors import InvalidInput, LeadlineError
+from router.errors import InvalidInput, LeadlineError, NotFound
 from router.ids import time_of
 from router.serving import fields
 from router.serving.continuing import Continuing
@@ -129,18 +131,26 @@ class RouterServicer:
     async def get(self, request: pb.GetDecisionRequest, caller: Identity) -> pb.GetDecisionResponse:
         """GetDecision."""
         decision_id = fields.uuid(request.decision_id, "decision_id")
+        at = _told(decision_id)
         row = await self._decisions.decision(caller.tenant_id, decision_id)
         outcomes = await self._decisions.outcomes(caller.tenant_id, decision_id)
         arms = self._current.state.arms
         response = pb.GetDecisionResponse(
             decision=reply(row, arms), slo=row["slo_name"] or "", labels=row["labels"] or {}
         )
-        response.occurred_at.FromDatetime(time_of(decision_id))
+        response.occurred_at.FromDatetime(at)
         if row["predictions"]:
             everyone = range(len(row["predictions"]["arms"]))
             response.predictions.extend(predictions(row["predictions"], everyone, arms))
         response.outcomes.extend(map(_outcome, outcomes))
         return response
+
+
+def _told(decision_id: UUID) -> datetime:
+    try:
+        return time_of(decision_id)
+    except ValueError as error:
+        raise NotFound(f"no decision: {error}", reason="DECISION_NOT_FOUND") from None
 
 
 def _outcome(row: Mapping[str, Any]) -> pb.OutcomeRecord:

@@ -297,6 +297,35 @@ def test_a_stream_of_outcomes_names_those_that_were_refused(stubs: Stubs) -> Non
     ]
 
 
+def test_an_outcome_with_a_broken_time_is_refused_and_does_not_end_its_stream(stubs: Stubs) -> None:
+    decision = stubs.router.Route(pb.RouteRequest(text="x")).decision_id
+    good = pb.ReportOutcomeRequest(decision_id=decision, score=0.5)
+    for nanos in (-1, 1_000_000_000):
+        bad = pb.ReportOutcomeRequest(decision_id=decision)
+        bad.occurred_at.FromJsonString("2026-01-01T00:00:00Z")
+        bad.occurred_at.nanos = nanos
+        answer = refused(lambda bad=bad: stubs.router.ReportOutcome(bad))  # type: ignore[misc]
+        assert answer == ("INVALID_ARGUMENT", "INVALID_FIELD", "occurred_at")
+        summary = stubs.router.ReportOutcomes(iter([bad, good]))
+        assert (summary.accepted, summary.refused_count) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "decision_id",
+    ["ffffffff-ffff-7fff-bfff-ffffffffffff", "ab2b6ef4-96b5-4a0d-9d2c-6ac9d7a5e9b1", "0" * 32],
+)
+def test_a_decision_id_that_nobody_gave_is_not_found(stubs: Stubs, decision_id: str) -> None:
+    request = pb.GetDecisionRequest(decision_id=decision_id)
+    answer = refused(lambda: stubs.router.GetDecision(request))
+    assert answer[:2] == ("NOT_FOUND", "DECISION_NOT_FOUND")
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "", "x" * 200])
+def test_an_slo_is_asked_for_by_a_plain_name(stubs: Stubs, name: str) -> None:
+    answer = refused(lambda: stubs.slos.GetSlo(slos_pb2.GetSloRequest(name=name)))
+    assert answer == ("INVALID_ARGUMENT", "INVALID_FIELD", "name")
+
+
 def test_a_batch_has_a_result_or_an_error_for_each(stubs: Stubs) -> None:
     requests = [pb.RouteRequest(text="x"), pb.RouteRequest(), pb.RouteRequest(text="y")]
     reply = stubs.router.RouteBatch(pb.RouteBatchRequest(requests=requests))
@@ -450,7 +479,7 @@ def test_an_arm_that_would_stop_the_workers_is_refused_by_its_key(
 
 
 @pytest.mark.parametrize("value", [1e20, float("nan"), "x\x00", [1], None])
-def test_an_arm_with_a_senseless_parameter_is_refused(operator: Stubs, value: object) -> None:
+def test_an_arm_with_a_senseless_parameter_is_refused(operator: Stubs, value: Any) -> None:
     arm = catalog_pb2.Arm(model="m0", strategy="chain_of_thought")
     arm.params.update({"tokens": value})
     bad = catalog_pb2.PutArmRequest(arm=arm, enabled=True)

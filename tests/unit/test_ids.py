@@ -88,9 +88,11 @@ def test_tenants_with_one_request_id_have_two_decisions() -> None:
     assert len(made) == 2
 
 
-def test_another_version_tells_no_time() -> None:
+def test_another_version_and_the_end_of_time_tell_no_time() -> None:
     with pytest.raises(ValueError, match="version 7"):
         time_of(uuid4())
+    with pytest.raises(ValueError, match="9999"):
+        time_of(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff"))
 
 
 @given(times, st.lists(st.text(max_size=5), min_size=1))

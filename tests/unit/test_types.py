@@ -74,7 +74,7 @@ def test_an_arm_is_named_by_its_parameters_in_order() -> None:
     assert Arm(model="m", strategy="single").key == "m:single"
 
 
-BAD_ARMS = {
+BAD_ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({"model": ""}, "arm.model"),
     "a key's mark": ({"model": "m?x=1"}, "arm.model"),
     "nul": ({"strategy": "sing\x00le"}, "arm.strategy"),
@@ -99,7 +99,7 @@ BAD_ARMS = {
 @pytest.mark.parametrize("name", BAD_ARMS)
 def test_an_arm_that_leadline_cannot_hold_is_refused_by_field(name: str) -> None:
     changes, field = BAD_ARMS[name]
-    given: dict[str, Any] = {"model": "m", "strategy": "single", **changes}
+    given = {"model": "m", "strategy": "single"} | changes
     with pytest.raises(InvalidInput) as caught:
         check_arm(Arm(**given))
     assert caught.value.field == field
