@@ -1,7 +1,7 @@
 """Continue: after an attempt, keep its answer or name the next arm.
 
-The attempts before it are read from the outboxes of this machine, which hold them for
-minutes: nothing is carried in messages.
+What was said of an attempt is read back from the outboxes of this machine, or from
+Postgres: nothing is carried in messages.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-from router.errors import Conflict, Infeasible, InvalidInput
-from router.ids import derived_uuid7, time_of
+from router.errors import Conflict, Infeasible, InvalidInput, OutboxFull, Unavailable
+from router.ids import time_of
 from router.pipeline import go_on
 from router.policy.continuation import MAX_ATTEMPTS, Step, Tried
 from router.serving import fields
 from router.serving.asked import again
-from router.serving.decisions import Decisions, Row
+from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
 from router.serving.routing import DEFAULT_SLO, Clock, Routing, utc_now
 from router.serving.rows import FIGURES, arm_of, dump, predictions, read
@@ -67,6 +67,9 @@ class Continuing:
         self._decisions.ours(caller.tenant_id, decision_id)
         number = attempt_number(request.attempt, MAX_ATTEMPTS - 1)
         evidence = _evidence(request.evidence)
+        ended = await self._ended(caller.tenant_id, decision_id, number)
+        if ended is not None:
+            return self._reply(_same(ended, evidence))
         decision = await self._decisions.decision(caller.tenant_id, decision_id)
         before = await self._before(caller.tenant_id, decision_id, number)
         slo = await self._slo(decision, caller.tenant_id)
@@ -78,12 +81,20 @@ class Continuing:
         )
         return self._reply(self._log(attempt, before, slo, caller.tenant_id, decision_id))
 
+    async def _ended(self, tenant_id: UUID, decision_id: UUID, number: int) -> Row | None:
+        """What was said of the attempt already.
+
+        While Postgres is away it is planned anew, and the log keeps what was said first.
+        """
+        try:
+            return await self._decisions.attempt(tenant_id, decision_id, number)
+        except (Unavailable, OutboxFull):
+            return None
+
     async def _before(self, tenant_id: UUID, decision_id: UUID, number: int) -> list[Row]:
         rows = []
         for earlier in range(number):
-            row = await self._decisions.attempt(
-                tenant_id, _attempt_id(tenant_id, decision_id, earlier)
-            )
+            row = await self._decisions.attempt(tenant_id, decision_id, earlier)
             if row is None or row["next_arm"] is None:
                 raise InvalidInput(
                     f"attempt {number} was not asked for; continue attempt {earlier} first",
@@ -101,26 +112,22 @@ class Continuing:
     def _log(
         self, attempt: _Attempt, before: list[Row], slo: Slo, tenant_id: UUID, decision_id: UUID
     ) -> Row:
-        attempt_id = _attempt_id(tenant_id, decision_id, attempt.number)
-        digest = hashlib.sha256(repr(attempt.evidence).encode()).digest()
-        earlier = self._outbox.find(Kind.ATTEMPT, tenant_id, attempt_id)
-        if earlier is not None and earlier.digest == digest:
-            return read(earlier.row)
+        row_id = attempt_id(tenant_id, decision_id, attempt.number)
         row = {
             "tenant_id": tenant_id,
             "decided_at": time_of(decision_id),
             "decision_id": decision_id,
             "attempt": attempt.number,
-            "attempt_id": attempt_id,
+            "attempt_id": row_id,
             "occurred_at": self._clock(),
             **self._plan(attempt, before, slo),
         }
         record = Record(
             kind=Kind.ATTEMPT,
             tenant_id=tenant_id,
-            key=attempt_id,
-            row_id=attempt_id,
-            digest=digest,
+            key=row_id,
+            row_id=row_id,
+            digest=hashlib.sha256(repr(attempt.evidence).encode()).digest(),
             row=dump(row),
         )
         return read(self._put(record, attempt.number).row)
@@ -129,10 +136,7 @@ class Continuing:
         try:
             return self._outbox.put(record)
         except Conflict:
-            raise Conflict(
-                f"attempt {number} has ended with other evidence; report each attempt once",
-                reason="REQUEST_ID_REUSED",
-            ) from None
+            raise _other_evidence(number) from None
 
     def _plan(self, attempt: _Attempt, before: list[Row], slo: Slo) -> Mapping[str, Any]:
         """The columns of the attempts table that the policy decides."""
@@ -183,8 +187,18 @@ class Continuing:
         return reply
 
 
-def _attempt_id(tenant_id: UUID, decision_id: UUID, attempt: int) -> UUID:
-    return derived_uuid7(time_of(decision_id), tenant_id.hex, decision_id.hex, str(attempt))
+def _same(row: Row, evidence: Evidence) -> Row:
+    """The row, if it was for this evidence. Raises Conflict."""
+    if _logged(row["evidence"]) != evidence:
+        raise _other_evidence(row["attempt"])
+    return row
+
+
+def _other_evidence(number: int) -> Conflict:
+    return Conflict(
+        f"attempt {number} has ended with other evidence; report each attempt once",
+        reason="REQUEST_ID_REUSED",
+    )
 
 
 def _evidence(message: EvidenceMessage) -> Evidence:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from router.errors import NotFound
-from router.ids import is_ours
+from router.ids import derived_uuid7, is_ours, time_of
 from router.serving.rows import read
 from router.serving.threads import Threads
 from router.store.seams import Kind, Log, Outbox, Record
@@ -55,12 +55,17 @@ class Decisions:
             raise _unknown(decision_id)
         return row
 
-    async def attempt(self, tenant_id: UUID, attempt_id: UUID) -> Row | None:
-        """The row of an attempt that is still in an outbox of this machine."""
-        found = self._outbox.find(Kind.ATTEMPT, tenant_id, attempt_id)
-        if found is None and self._neighbours:
-            found = await self._threads.run(self._near, Kind.ATTEMPT, tenant_id, attempt_id)
-        return None if found is None else read(found.row)
+    async def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Row | None:
+        """The row of an attempt that has ended, or None.
+
+        Raises Unavailable when only Postgres may know.
+        """
+        found = self._outbox.find(
+            Kind.ATTEMPT, tenant_id, attempt_id(tenant_id, decision_id, number)
+        )
+        if found is not None:
+            return read(found.row)
+        return await self._threads.run(self._attempt_elsewhere, tenant_id, decision_id, number)
 
     async def outcomes(self, tenant_id: UUID, decision_id: UUID) -> Sequence[Row]:
         """The outcomes that have arrived in Postgres. Raises Unavailable."""
@@ -70,11 +75,22 @@ class Decisions:
         found = self._near(Kind.DECISION, tenant_id, decision_id)
         return self._log.decision(tenant_id, decision_id) if found is None else read(found.row)
 
+    def _attempt_elsewhere(self, tenant_id: UUID, decision_id: UUID, number: int) -> Row | None:
+        found = self._near(Kind.ATTEMPT, tenant_id, attempt_id(tenant_id, decision_id, number))
+        if found is not None:
+            return read(found.row)
+        return self._log.attempt(tenant_id, decision_id, number)
+
     def _near(self, kind: Kind, tenant_id: UUID, row_id: UUID) -> Record | None:
         for outbox in self._neighbours:
             if (found := outbox.find(kind, tenant_id, row_id)) is not None:
                 return found
         return None
+
+
+def attempt_id(tenant_id: UUID, decision_id: UUID, number: int) -> UUID:
+    """The id of an attempt: the same on every replica."""
+    return derived_uuid7(time_of(decision_id), tenant_id.hex, decision_id.hex, str(number))
 
 
 def _unknown(decision_id: UUID) -> NotFound:

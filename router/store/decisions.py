@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Engine, and_, select
 
 from router.ids import time_of
 from router.store.engine import tenant_scope
-from router.store.tables import decisions, outcomes
+from router.store.tables import attempts, decisions, outcomes
 
 
 class PostgresLog:
@@ -28,6 +28,20 @@ class PostgresLog:
             decisions.c.tenant_id == tenant_id,
             decisions.c.decision_id == decision_id,
             _at(decisions.c.occurred_at, decision_id),
+        )
+        with tenant_scope(self._engine, tenant_id) as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else dict(row)
+
+    def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Mapping[str, Any] | None:
+        """As the seam says."""
+        if decision_id.version != 7:
+            return None
+        query = select(attempts).where(
+            attempts.c.tenant_id == tenant_id,
+            attempts.c.decision_id == decision_id,
+            attempts.c.attempt == number,
+            _at(attempts.c.decided_at, decision_id),
         )
         with tenant_scope(self._engine, tenant_id) as connection:
             row = connection.execute(query).mappings().one_or_none()

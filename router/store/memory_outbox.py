@@ -82,15 +82,27 @@ class MemoryLog:
         found = self._outbox.find(Kind.DECISION, tenant_id, decision_id)
         return None if found is None else _row(found)
 
+    def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Mapping[str, Any] | None:
+        """As the seam says."""
+        return next(
+            (
+                row
+                for row in self._rows(Kind.ATTEMPT, tenant_id, decision_id)
+                if row["attempt"] == number
+            ),
+            None,
+        )
+
     def outcomes(self, tenant_id: UUID, decision_id: UUID) -> Sequence[Mapping[str, Any]]:
         """As the seam says."""
-        rows = [
-            _row(record)
-            for record in self._outbox.records(Kind.OUTCOME)
-            if record.tenant_id == tenant_id
-        ]
-        ours = [row for row in rows if row["decision_id"] == decision_id]
+        ours = self._rows(Kind.OUTCOME, tenant_id, decision_id)
         return sorted(ours, key=lambda row: (row["occurred_at"], row["outcome_id"]))
+
+    def _rows(self, kind: Kind, tenant_id: UUID, decision_id: UUID) -> list[dict[str, Any]]:
+        rows = [
+            _row(record) for record in self._outbox.records(kind) if record.tenant_id == tenant_id
+        ]
+        return [row for row in rows if row["decision_id"] == decision_id]
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Holding:
 
     seconds: float = 600.0
     rows: int = 100_000
-    byte_count: int = 64 << 20
+    byte_count: int = 256 << 20
 
 
 def primary_code(error: sqlite3.Error) -> int:

@@ -81,6 +81,9 @@ class Log(Protocol):
     def decision(self, tenant_id: UUID, decision_id: UUID) -> Mapping[str, Any] | None:
         """The decision's row, or None: unknown and another tenant's look the same."""
 
+    def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Mapping[str, Any] | None:
+        """The row of the decision's attempt of that number, or None, as `decision` says."""
+
     def outcomes(self, tenant_id: UUID, decision_id: UUID) -> Sequence[Mapping[str, Any]]:
         """The decision's outcome rows, oldest first."""
 

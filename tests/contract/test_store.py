@@ -43,7 +43,7 @@ from router.store.shipper import Shipper
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
 from router.types import Arm, Capability, Model, PolicyState, Role, Slo
-from tests.kit.records import decision, outcome
+from tests.kit.records import OTHER_TENANT, attempt, decision, outcome
 
 WEAK = Model(name="weak", input_usd_per_mtok=0.1, output_usd_per_mtok=0.2, tier=0)
 STRONG = Model(
@@ -458,6 +458,22 @@ class TestLog:
         for tenant_id, decision_id in ((uuid4(), record.row_id), (record.tenant_id, uuid4())):
             assert arrived.log.decision(tenant_id, decision_id) is None
             assert list(arrived.log.outcomes(tenant_id, decision_id)) == []
+
+    def test_an_attempt_is_found_by_its_number(self, arrived: Arrived) -> None:
+        record, other = decision(), decision()
+        shown = {"confidence": -0.25, "best": 0}
+        first = attempt(record, 0, evidence=shown, next_arm="large:single", keep=False)
+        arrived.arrive(record, first, attempt(record, 1), attempt(other, 2))
+        row = arrived.log.attempt(record.tenant_id, record.row_id, 0)
+        assert row is not None
+        assert (row["attempt_id"], row["evidence"]) == (first.row_id, shown)
+        assert (row["keep"], row["next_arm"]) == (False, "large:single")
+        for tenant_id, decision_id, number in (
+            (record.tenant_id, record.row_id, 2),
+            (OTHER_TENANT, record.row_id, 0),
+            (record.tenant_id, uuid4(), 0),
+        ):
+            assert arrived.log.attempt(tenant_id, decision_id, number) is None
 
     def test_outcomes_come_oldest_first_whatever_their_order(self, arrived: Arrived) -> None:
         record = decision()
