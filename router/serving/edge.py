@@ -20,12 +20,16 @@ from router.serving.auth import ROLES, Callers, require
 from router.serving.status import Unexpected, code_of, status_of
 from router.serving.telemetry import SLOW_CALL_S, Logger, Metrics
 from router.serving.tracing import Tracer
-from router.types import Identity
+from router.types import Identity, Role
 
 Context = Any
 Handler = Callable[[Any, Context], Awaitable[bytes]]
 Method = Callable[[Any, Identity], Awaitable[Message]]
 M = TypeVar("M", bound=Message)
+
+ASK_AGAIN_MESSAGES = 64
+ASK_AGAIN_S = 1.0
+"""How long a stream goes on before its caller is asked for again, whichever is first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class Edge(grpc.GenericRpcHandler):
                 _check_deadline(context)
                 caller = known(context) or await self._callers.look_up(context)
                 require(caller, role)
+                if rpc.streams:
+                    body = self._while_known(body, context, role)
                 reply = (await run(read(body), caller)).SerializeToString()
             except LeadlineError as error:
                 return await self._refuse(rpc.name, error, context, count, started)
@@ -120,6 +126,19 @@ class Edge(grpc.GenericRpcHandler):
             return reply
 
         return handle
+
+    async def _while_known(
+        self, bodies: AsyncIterator[bytes], context: Context, role: Role
+    ) -> AsyncIterator[bytes]:
+        """The stream, for as long as its caller is one; asks again every so often."""
+        asked, since = perf_counter(), 0
+        async for body in bodies:
+            since += 1
+            if since >= ASK_AGAIN_MESSAGES or perf_counter() - asked > ASK_AGAIN_S:
+                caller = self._callers.known(context) or await self._callers.look_up(context)
+                require(caller, role)
+                asked, since = perf_counter(), 0
+            yield body
 
     def _unexpected(self, method: str, error: Exception) -> Unexpected:
         fault = Unexpected()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -246,6 +247,24 @@ def test_no_key_a_wrong_key_and_a_revoked_key_are_refused(place: Place) -> None:
             return False
 
         assert eventually(gone) < 2.0
+
+
+@pytest.mark.parametrize("pause_s", [0.0005, 0.2])
+def test_a_stream_ends_when_its_key_is_revoked(place: Place, pause_s: float) -> None:
+    text, ended = place.admin.key("acme"), threading.Event()
+    with Stubs(place.server.address, text) as stubs:
+        decision = stubs.router.Route(pb.RouteRequest(text="x")).decision_id
+
+        def reports() -> Iterator[pb.ReportOutcomeRequest]:
+            yield pb.ReportOutcomeRequest(decision_id=decision, score=1)
+            place.admin.tenants.revoke_key("acme", text.split("_")[2], actor="test")
+            deadline = time.monotonic() + 5.0
+            while time.monotonic() < deadline and not ended.wait(pause_s):
+                yield pb.ReportOutcomeRequest(decision_id=decision, score=1)
+
+        answer = refused(lambda: stubs.router.ReportOutcomes(reports()))
+        ended.set()
+    assert answer[:2] == ("UNAUTHENTICATED", "UNAUTHENTICATED")
 
 
 def test_no_call_names_another_tenants_decision(place: Place, stubs: Stubs) -> None:
