@@ -37,10 +37,14 @@ def time_of(value: UUID) -> datetime:
     """
     if value.version != 7:
         raise ValueError(f"{value} is not a UUID of version 7")
-    milliseconds = value.int >> 80
-    if milliseconds >= _TIME_END:
+    if not tells_time(value):
         raise ValueError(f"the time in {value} is beyond the year 9999")
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=value.int >> 80)
+
+
+def tells_time(value: UUID) -> bool:
+    """Whether `time_of` gives the value's time."""
+    return value.version == 7 and value.int >> 80 < _TIME_END
 
 
 def decision_id(

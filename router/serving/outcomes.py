@@ -27,7 +27,8 @@ class Outcomes:
     def report(self, request: ReportOutcomeRequest, caller: Identity) -> UUID:
         """The outcome's id, once it is in the outbox.
 
-        It follows from the request_id and the report: the same report twice counts once. Raises NotFound for a decision that this tenant was not given.
+        It follows from the request_id and the report: the same report twice counts once.
+        Raises NotFound for a decision that this tenant was not given.
         """
         decision_id = fields.uuid(request.decision_id, "decision_id")
         self._decisions.ours(caller.tenant_id, decision_id)

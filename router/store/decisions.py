@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, Engine, and_, select
 
-from router.ids import time_of
+from router.ids import tells_time, time_of
 from router.store.engine import tenant_scope
 from router.store.tables import attempts, decisions, outcomes
 
@@ -22,7 +22,7 @@ class PostgresLog:
 
     def decision(self, tenant_id: UUID, decision_id: UUID) -> Mapping[str, Any] | None:
         """As the seam says."""
-        if decision_id.version != 7:
+        if not tells_time(decision_id):
             return None
         query = select(decisions).where(
             decisions.c.tenant_id == tenant_id,
@@ -35,7 +35,7 @@ class PostgresLog:
 
     def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Mapping[str, Any] | None:
         """As the seam says."""
-        if decision_id.version != 7:
+        if not tells_time(decision_id):
             return None
         query = select(attempts).where(
             attempts.c.tenant_id == tenant_id,
@@ -49,7 +49,7 @@ class PostgresLog:
 
     def outcomes(self, tenant_id: UUID, decision_id: UUID) -> Sequence[Mapping[str, Any]]:
         """As the seam says."""
-        if decision_id.version != 7:
+        if not tells_time(decision_id):
             return ()
         query = (
             select(outcomes)

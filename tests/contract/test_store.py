@@ -455,7 +455,11 @@ class TestLog:
     def test_unknown_and_another_tenants_look_the_same(self, arrived: Arrived) -> None:
         record = decision()
         arrived.arrive(record, outcome(record))
-        for tenant_id, decision_id in ((uuid4(), record.row_id), (record.tenant_id, uuid4())):
+        for tenant_id, decision_id in (
+            (uuid4(), record.row_id),
+            (record.tenant_id, uuid4()),
+            (record.tenant_id, UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")),
+        ):
             assert arrived.log.decision(tenant_id, decision_id) is None
             assert list(arrived.log.outcomes(tenant_id, decision_id)) == []
 
