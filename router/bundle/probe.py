@@ -20,6 +20,7 @@ from pathlib import Path
 MAX_CPU_S = 20
 MAX_MEMORY_BYTES = 4 << 30
 MAX_OUTPUT_BYTES = 16 << 20
+TRANSIENT_EXIT = 75
 
 _FLOAT64, _ROW_MAJOR, _RAW_SCORE = 1, 1, 1  # C_API_DTYPE_FLOAT64, -, C_API_PREDICT_RAW_SCORE
 
@@ -74,4 +75,9 @@ def _check(lightgbm: ctypes.CDLL, status: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    try:
+        main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.write(2, str(error).encode())
+        os._exit(TRANSIENT_EXIT)

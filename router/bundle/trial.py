@@ -16,15 +16,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from router.bundle.manifest import ACCURACY, GOLDEN
-from router.errors import BundleRefused
+from router.errors import BundleRefused, Unavailable
 from router.types import Floats
 
 RTOL = 1e-9
 TIMEOUT_S = 15.0
 
+_TRANSIENT_EXIT = 75  # EX_TEMPFAIL, by which the probe says that the machine failed it
 _PROBE = Path(__file__).with_name("probe.py")
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Hangs(Unavailable):
+    """The booster did not answer in time; try again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +85,27 @@ class Golden:
 
 
 def attempt(booster: bytes, golden: Golden, *, timeout_s: float = TIMEOUT_S) -> None:
-    """Loads the booster in a child and compares its scores. Raises BundleRefused.
+    """Loads the booster in a child and compares its scores; a crash ends the child alone.
 
-    A crash, an abort, a hang or too much memory ends the child and not this process.
+    Raises BundleRefused for a crash or other scores, Hangs when there is no answer in
+    time, and Unavailable when the machine failed: the child killed, no room for its files.
     """
+    try:
+        answer = _try(booster, golden, timeout_s)
+    except OSError as error:
+        raise Unavailable(
+            f"the booster could not be tried ({error.strerror}); make room in "
+            f"{tempfile.gettempdir()}, or try again"
+        ) from error
+    golden.compare(answer)
+
+
+def _try(booster: bytes, golden: Golden, timeout_s: float) -> Floats:
     with tempfile.TemporaryDirectory(prefix="leadline-probe-") as name:
         directory = Path(name)
         (directory / ACCURACY).write_bytes(booster)
         (directory / "rows.f64").write_bytes(golden.rows.tobytes())
-        golden.compare(_answer(directory, golden.rows.shape[1], timeout_s))
+        return _answer(directory, golden.rows.shape[1], timeout_s)
 
 
 def _answer(directory: Path, columns: int, timeout_s: float) -> Floats:
@@ -107,9 +124,9 @@ def _answer(directory: Path, columns: int, timeout_s: float) -> Floats:
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            raise BundleRefused(f"the booster hangs: no answer within {timeout_s:g} s") from None
+            raise Hangs(f"the booster hangs: no answer within {timeout_s:g} s") from None
     if status != 0:
-        raise BundleRefused(f"the booster {_death(status, messages)}")
+        raise _death(status, messages)
     try:
         return np.array(json.loads(answer.read_bytes()), np.float64)
     except ValueError:
@@ -123,14 +140,20 @@ def _library() -> str:
     return str(vars(basic)["_LIB"]._name)  # noqa: SLF001
 
 
-def _death(status: int, messages: Path) -> str:
+def _death(status: int, messages: Path) -> BundleRefused | Unavailable:
+    """What the child's end says of the booster, or of the machine."""
     if status > 0:
-        last = messages.read_bytes()[-200:].decode(errors="replace").strip().splitlines()[-1:]
-        return f"is refused by LightGBM: {''.join(last) or status}"
+        said = messages.read_bytes()[-200:].decode(errors="replace").strip().splitlines()[-1:]
+        last = "".join(said) or str(status)
+        if status == _TRANSIENT_EXIT:
+            return Unavailable(f"the booster could not be tried ({last}); try again")
+        return BundleRefused(f"the booster is refused by LightGBM: {last}")
     name = signal.Signals(-status).name
-    if -status in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
-        return f"takes too long or too much: the process that tried it ended by {name}"
-    return f"crashes the process that tried it ({name})"
+    if -status in (signal.SIGXCPU, signal.SIGALRM):
+        return Hangs(f"the booster takes too long: the process that tried it ended by {name}")
+    if -status in (signal.SIGKILL, signal.SIGTERM):
+        return Unavailable(f"the process that tried the booster was ended by {name}; try again")
+    return BundleRefused(f"the booster crashes the process that tried it ({name})")
 
 
 def _environment() -> dict[str, str]:

@@ -142,7 +142,7 @@ class PoliciesServicer:
     """Shows and switches the policies.
 
     `verify` raises BundleRefused for a policy that would not be served: such a one is not
-    promoted either.
+    promoted either, nor is one that `verifying` gives up on.
     """
 
     def __init__(
@@ -151,8 +151,10 @@ class PoliciesServicer:
         write: Registry,
         verify: Callable[[PolicyRecord], object],
         threads: Threads,
+        verifying: Threads,
     ) -> None:
-        self._read, self._write, self._verify, self._threads = read, write, verify, threads
+        self._read, self._write, self._verify = read, write, verify
+        self._threads, self._verifying = threads, verifying
 
     def rpcs(self) -> list[Rpc]:
         """The methods."""
@@ -186,7 +188,12 @@ class PoliciesServicer:
     ) -> policies_pb2.PromotePolicyResponse:
         """PromotePolicy."""
         fields.optional_uuid(request.request_id, "request_id")
-        record = await self._threads.run(self._promote, request, actor(caller))
+        comment = fields.short(request.comment, "comment", 1_000)
+        record = await self._threads.run(self._record, request.version)
+        await self._verifying.run(self._verify, record)
+        record = await self._threads.run(
+            self._write.promote, request.version, actor=actor(caller), comment=comment
+        )
         return policies_pb2.PromotePolicyResponse(policy=policy_message(record))
 
     async def rollback(
@@ -203,11 +210,6 @@ class PoliciesServicer:
         return policies_pb2.RollbackPolicyResponse(
             policy=None if record is None else policy_message(record)
         )
-
-    def _promote(self, request: policies_pb2.PromotePolicyRequest, who: str) -> PolicyRecord:
-        comment = fields.short(request.comment, "comment", 1_000)
-        self._verify(self._record(request.version))
-        return self._write.promote(request.version, actor=who, comment=comment)
 
     def _record(self, version: int) -> PolicyRecord:
         for record in self._read.records(MOST_POLICIES):

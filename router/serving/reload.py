@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from router.errors import BundleRefused, LeadlineError
+from router.errors import BundleRefused, LeadlineError, Unavailable
 from router.policy.policy import Learned, Policy, static_policy
 from router.serving.state import Current, State
 from router.serving.telemetry import Logger, Metrics
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 KEPT_BUNDLES = 4
+MOST_HANGS = 3
 
 _FOLLOWED = (Topic.POLICIES, Topic.CATALOG)
 
@@ -32,35 +33,48 @@ class Bundles:
     ) -> None:
         self._registry, self._trusted, self._embedder = registry, trusted, embedder
         self._kept: OrderedDict[str, Learned] = OrderedDict()
+        self._hangs: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def learned(self, record: PolicyRecord) -> Learned:
         """What a registered policy teaches, verified and tried in a child process; blocks.
 
-        Raises BundleRefused with the reason.
+        Raises BundleRefused with the reason, and Unavailable when trying again may help: a
+        bundle that has hung three times is refused.
         """
-        from router.bundle.loader import load_archive  # noqa: PLC0415 (no policy, no need of it)
-        from router.loading import learned  # noqa: PLC0415
-
         with self._lock:
             digest = record.bundle_sha256
             if digest not in self._kept:
-                archive = self._registry.bundle(record.version)
-                bundle = load_archive(archive, trusted=self._trusted())
-                if bundle.digest != digest:
-                    raise BundleRefused("the bundle is not the one that was registered")
-                self._kept[digest] = learned(bundle, self._embedder)
+                self._kept[digest] = self._load(record)
                 while len(self._kept) > KEPT_BUNDLES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(digest)
             return self._kept[digest]
+
+    def _load(self, record: PolicyRecord) -> Learned:
+        from router.bundle.loader import load_archive  # noqa: PLC0415 (no policy, no need of it)
+        from router.bundle.trial import Hangs  # noqa: PLC0415
+        from router.loading import learned  # noqa: PLC0415
+
+        digest = record.bundle_sha256
+        if self._hangs[digest] >= MOST_HANGS:
+            raise BundleRefused(f"the booster has hung {MOST_HANGS} times; train the policy anew")
+        archive = self._registry.bundle(record.version)
+        try:
+            bundle = load_archive(archive, trusted=self._trusted())
+        except Hangs:
+            self._hangs[digest] += 1
+            raise
+        if bundle.digest != digest:
+            raise BundleRefused("the bundle is not the one that was registered")
+        return learned(bundle, self._embedder)
 
 
 class Reloader:
     """Loads the state, and swaps it whole whenever the configuration changes.
 
     A refused bundle changes nothing: the policy in service goes on, or the static one
-    when there is none.
+    when there is none. One that could not be tried is tried again every second meanwhile.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class Reloader:
         self._changes, self._tenants, self._metrics, self._log = changes, tenants, metrics, log
         self._seen = dict(changes.revisions())
         self._serving: tuple[int, Learned] | None = None
+        self._waiting = False
         self.current = Current(self._load())
         tenants.load_known()
         self._stopping = threading.Event()
@@ -94,18 +109,25 @@ class Reloader:
         self._thread.join(timeout=2.0)
 
     def _follow(self) -> None:
-        while not self._stopping.is_set():
-            self._changes.wait(POLL_S)
-            if self._stopping.is_set():
-                return
-            try:
+        pause_s = 0.0
+        while not self._stopping.wait(pause_s):
+            pause_s = 0.0 if self._turn(0.0 if pause_s else POLL_S) else POLL_S
+
+    def _turn(self, timeout_s: float) -> bool:
+        """Waits for a change and catches up; whether that worked."""
+        try:
+            self._changes.wait(timeout_s)
+            if not self._stopping.is_set():
                 self._catch_up(self._changes.revisions())
-            except LeadlineError as error:
-                self._metrics.reloaded("failed")
-                self._log.debug("reload waits", reason=error.reason)
-            except Exception as error:  # noqa: BLE001 (the thread must live)
-                self._metrics.reloaded("failed")
-                self._log.error("reload failed", kind=type(error).__name__, exc_info=True)
+        except LeadlineError as error:
+            self._metrics.reloaded("failed")
+            self._log.debug("reload waits", reason=error.reason)
+            return False
+        except Exception as error:  # noqa: BLE001 (the thread must live)
+            self._metrics.reloaded("failed")
+            self._log.error("reload failed", kind=type(error).__name__, exc_info=True)
+            return False
+        return True
 
     def _catch_up(self, revisions: Mapping[Topic, int]) -> None:
         """Reads anew what changed; a topic counts as seen only once that has worked."""
@@ -119,7 +141,7 @@ class Reloader:
             if topic in changed:
                 refresh()
                 self._seen[topic] = revisions[topic]
-        if changed.intersection(_FOLLOWED):
+        if self._waiting or changed.intersection(_FOLLOWED):
             self.current.state = self._load()
             self._seen |= {topic: revisions[topic] for topic in _FOLLOWED if topic in revisions}
 
@@ -127,6 +149,8 @@ class Reloader:
         catalog = self._catalog.read()
         policy = self._policy(catalog)
         self._metrics.policy_version.set(policy.version)
+        if self._waiting:
+            return State.of(policy, catalog)
         self._metrics.reloaded("done")
         self._log.info(
             "policy serves", policy=policy.version, source=policy.source, arms=len(catalog.arms)
@@ -135,6 +159,7 @@ class Reloader:
 
     def _policy(self, catalog: Catalog) -> Policy:
         record = self._registry.active()
+        self._waiting = False
         if record is None or not catalog.arms:
             self._serving = None
             return static_policy(catalog)
@@ -145,15 +170,19 @@ class Reloader:
                 self._metrics.refused_bundles.inc()
                 self._metrics.reloaded("refused")
                 self._log.error("policy refused", policy=version, why=error.message)
+            except Unavailable as error:
+                self._waiting = True
+                self._metrics.reloaded("failed")
+                self._log.warning("policy waits", policy=version, why=error.message)
         self._log.error("the static policy serves: no learned one can")
         return static_policy(catalog)
 
     def _offers(self, record: PolicyRecord) -> list[tuple[int, Callable[[], Learned]]]:
         """The active policy, then the one in service: what is tried, in this order."""
-        offers: list[tuple[int, Callable[[], Learned]]] = [
-            (record.version, lambda: self._bundles.learned(record))
-        ]
-        if self._serving is not None and self._serving[0] != record.version:
+        offers: list[tuple[int, Callable[[], Learned]]] = []
+        if self._serving is None or self._serving[0] != record.version:
+            offers.append((record.version, lambda: self._bundles.learned(record)))
+        if self._serving is not None:
             version, kept = self._serving
             offers.append((version, lambda: kept))
         return offers

@@ -33,6 +33,7 @@ from router.settings import Authentication, Settings
 
 SERVICES = ("router.v1.Router", "router.v1.Slos", "router.v1.Catalog", "router.v1.Policies")
 MAX_MESSAGE_BYTES = 4 << 20
+VERIFY_S = 60.0
 OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -50,6 +51,7 @@ class Room:
     settings: Settings
     stores: Stores
     threads: Threads
+    verifying: Threads
     tenants: TenantDirectory
     reloader: Reloader
     bundles: Bundles
@@ -60,6 +62,7 @@ def furnish(settings: Settings, stores: Stores, registry: CollectorRegistry) -> 
     """Loads the state and wires the parts; blocks. Raises Unavailable or MigrationNeeded."""
     metrics = Metrics(registry)
     threads = Threads(settings.default_deadline_s)
+    verifying = Threads(VERIFY_S, late="the policy is not promoted: it was not verified", threads=1)
     tenants = TenantDirectory(stores.tenants, stores.slos, threads)
     bundles = Bundles(stores.registry, stores.trusted, load_embedder())
     reloader = Reloader(
@@ -71,7 +74,7 @@ def furnish(settings: Settings, stores: Stores, registry: CollectorRegistry) -> 
         metrics=metrics,
         log=logger(),
     )
-    return Room(settings, stores, threads, tenants, reloader, bundles, metrics)
+    return Room(settings, stores, threads, verifying, tenants, reloader, bundles, metrics)
 
 
 def methods(room: Room) -> list[Rpc]:
@@ -104,7 +107,11 @@ def methods(room: Room) -> list[Rpc]:
         tenants=room.tenants,
     )
     policies = PoliciesServicer(
-        stores.registry, stores.admin_registry, room.bundles.learned, room.threads
+        stores.registry,
+        stores.admin_registry,
+        room.bundles.learned,
+        room.threads,
+        room.verifying,
     )
     return [
         *router.rpcs(),
@@ -170,6 +177,7 @@ def _introspection(server: grpc.aio.Server) -> Any:
 def _close(room: Room) -> None:
     room.reloader.close()
     room.threads.close()
+    room.verifying.close()
     room.stores.outbox.close()
 
 

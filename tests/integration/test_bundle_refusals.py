@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import stat
+import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +28,7 @@ from router.bundle.archive import pack, read_files, unpack
 from router.bundle.embedder import check_embedder, describe_embedder, load_embedder
 from router.bundle.manifest import ACCURACY, ARRAYS, GOLDEN, MANIFEST, MAX_BYTES, SIGNATURE
 from router.bundle.trial import Golden
-from router.errors import BundleRefused
+from router.errors import BundleRefused, Unavailable
 from tests.kit import bundles
 from tests.kit.bundles import TRUSTED, edit, flip, make, overwrite, put, sealed, trained
 
@@ -298,8 +301,42 @@ def test_a_booster_that_hangs_is_given_up_in_time() -> None:
     model = trained()
     text = edit(model.text, "left_child", put(0, "0"))
     text = edit(text, "right_child", put(0, "0"))
-    with pytest.raises(BundleRefused, match="hangs: no answer within 2 s"):
+    with pytest.raises(trial.Hangs, match="hangs: no answer within 2 s"):
         trial.attempt(text.encode(), golden_of(model), timeout_s=2)
+
+
+def test_a_trial_that_the_machine_failed_may_be_tried_again(tmp_path: Path) -> None:
+    model, before = trained(), tempfile.tempdir
+    tempfile.tempdir = str(tmp_path / "gone")
+    try:
+        with pytest.raises(Unavailable, match="could not be tried"):
+            trial.attempt(model.text.encode(), golden_of(model))
+    finally:
+        tempfile.tempdir = before
+    trial.attempt(model.text.encode(), golden_of(model))
+
+
+def test_a_killed_trial_may_be_tried_again() -> None:
+    model = trained()
+    text = edit(model.text, "left_child", put(0, "0"))
+    text = edit(text, "right_child", put(0, "0"))
+    stop = threading.Event()
+    killer = threading.Thread(target=_kill_probes, args=(stop,))
+    killer.start()
+    try:
+        with pytest.raises(Unavailable, match="ended by SIGKILL"):
+            trial.attempt(text.encode(), golden_of(model))
+    finally:
+        stop.set()
+        killer.join()
+
+
+def _kill_probes(stop: threading.Event) -> None:
+    """kill -9 of this process's children that try a booster."""
+    while not stop.wait(0.2):
+        for child in psutil.Process().children():
+            if any("probe.py" in part for part in child.cmdline()):
+                child.kill()
 
 
 def test_a_booster_that_lightgbm_cannot_read_is_refused() -> None:
