@@ -26,6 +26,7 @@ ARM_FEATURES = (
 
 _STRATEGIES = tuple(Strategy)
 _PRICE_FLOOR_USD_PER_MTOK = 1e-3
+_MOST = 1e6
 
 
 def compute(arm: Arm) -> float:
@@ -58,7 +59,9 @@ def _thought_compute(params: Mapping[str, Any]) -> float:
 
 def _positive(params: Mapping[str, Any], name: str, default: float) -> float:
     value = params.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    if not 0 < value <= _MOST:
         return default
     return float(value)
 

@@ -44,7 +44,7 @@ def test_compute_is_the_published_multiple(arm_: Arm, published: float) -> None:
     assert compute(arm_) == pytest.approx(published)
 
 
-@pytest.mark.parametrize("samples", [-1, 0, True, "ten", None, float("nan")])
+@pytest.mark.parametrize("samples", [-1, 0, True, "ten", None, float("nan"), float("inf"), 10**400])
 def test_a_senseless_parameter_reads_as_its_default(samples: object) -> None:
     assert compute(arm("self_consistency", samples=samples)) == 10
 
