@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from importlib import import_module
 from typing import Any
 
 import uvloop
@@ -36,6 +37,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker is one core's
+    import_module("lightgbm")  # it takes a second, which the first policy must not wait for
     try:
         stores = open_stores(assignment.settings, assignment.dsn, assignment.worker)
         room = furnish(assignment.settings, stores, CollectorRegistry())
