@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from router.clients.messages import model_message
 from router.errors import NotFound
 from router.serving import fields
 from router.serving.edge import Rpc
 from router.serving.messages import (
     arm_from,
-    model_message,
     model_of,
     policy_message,
     slo_message,

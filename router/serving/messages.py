@@ -136,24 +136,6 @@ def _capability(text: str) -> Capability:
     return Capability(text)
 
 
-def model_message(model: Model) -> catalog_pb2.Model:
-    """The model on the wire."""
-    return catalog_pb2.Model(
-        name=model.name,
-        input_usd_per_mtok=model.input_usd_per_mtok,
-        output_usd_per_mtok=model.output_usd_per_mtok,
-        tier=model.tier,
-        context_tokens=model.context_tokens,
-        max_output_tokens=model.max_output_tokens,
-        capabilities=sorted(model.capabilities),
-        energy_wh_per_ktok=model.energy_wh_per_ktok,
-        region=model.region,
-        endpoint=model.endpoint,
-        endpoint_model=model.endpoint_model,
-        enabled=model.enabled,
-    )
-
-
 def arm_from(message: catalog_pb2.Arm) -> Arm:
     """Reads an arm; a key may stand alone. Raises InvalidInput that names the field."""
     arm = _keyed(message.key) if message.key and not message.model else None
