@@ -1,0 +1,1 @@
+"""The benchmark: Leadline and its rivals on queries that none of them has seen."""
