@@ -1,11 +1,18 @@
-"""Log-linear models: per arm, a figure's logarithm as a linear function of the context."""
+"""Log-linear models: per arm, a figure's logarithm as a linear function of the context.
+
+Columns that one text can push without bound take no part, and a column that hardly varied
+in the log is not stretched, so that a text unlike all others still gets a sane figure.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+import math
+import warnings
+from typing import Any, Self
 
 import numpy as np
-from sklearn.linear_model import Ridge
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import PoissonRegressor, Ridge
 
 from router.policy.features import TEXT_FEATURES
 from router.types import Floats
@@ -14,7 +21,8 @@ from training.dataset import Indices, Rows
 LEAST_ROWS = 30
 """An arm with fewer rows is given its mean logarithm alone."""
 
-_PENALTY = 10.0
+PENALTY = 10.0
+_MOST_STEPS = 50
 _UNBOUNDED = frozenset({"text_mean_word_chars", "text_max_number_digits"})
 _LEAST_LOG_SCALE, _LEAST_SCALE = 0.5, 0.1
 _LEAST_EMBEDDING_SHARE = 0.5
@@ -24,12 +32,10 @@ class LogLinear:
     """A ridge regression per arm on standardised contexts, folded into plain weights.
 
     After `fit`, `weights_` (a, 1 + f) hold a bias, then a weight per context column; a row
-    is NaN where the rows never had the figure. Columns that one text can push
-    without bound take no part, and a column that hardly varied in the log is not
-    stretched, so that a text unlike all others still gets a sane figure.
+    is NaN where the rows never had the figure.
     """
 
-    def __init__(self, *, floor: float, penalty: float = _PENALTY) -> None:
+    def __init__(self, *, floor: float, penalty: float = PENALTY) -> None:
         self.floor = floor
         self.penalty = penalty
 
@@ -41,8 +47,8 @@ class LogLinear:
             mine = known & (rows.arm == arm)
             if mine.any():
                 logs = self.logs(values[mine])
-                self.weights_[arm] = self._weights(
-                    contexts[rows.query[mine]], logs, rows.weight[mine]
+                self.weights_[arm] = ridge_weights(
+                    contexts[rows.query[mine]], logs, rows.weight[mine], self.penalty
                 )
         return self
 
@@ -54,16 +60,47 @@ class LogLinear:
         """Logarithms of the values, of which none counts as less than the floor."""
         return np.asarray(np.log(np.maximum(values, self.floor)))
 
-    def _weights(self, contexts: Floats, logs: Floats, weight: Floats) -> Floats:
-        folded = np.zeros(1 + contexts.shape[1])
-        folded[0] = np.average(logs, weights=weight)
-        if len(logs) < LEAST_ROWS:
-            return np.asarray(folded)
-        center, scale = contexts.mean(axis=0), scales(contexts)
-        ridge = Ridge(alpha=self.penalty).fit((contexts - center) / scale, logs, weight)
-        folded[1:] = ridge.coef_ / scale
-        folded[0] = ridge.intercept_ - center @ folded[1:]
-        return np.asarray(folded)
+
+def ridge_weights(
+    contexts: Floats, logs: Floats, weight: Floats, penalty: float = PENALTY
+) -> Floats:
+    """A bias and weights (1 + f,) of the mean logarithm, from contexts (n, f) and logs (n,)."""
+    bias = float(np.average(logs, weights=weight))
+    return _folded(Ridge(alpha=penalty), bias, contexts, logs, weight)
+
+
+def poisson_weights(contexts: Floats, values: Floats, weight: Floats) -> Floats:
+    """A bias and weights (1 + f,) of the logarithm of the mean, from values (n,) >= 0.
+
+    A Poisson regression needs nothing of its values but that their mean is log-linear
+    (Gourieroux, Monfort and Trognon 1984), and its predictions have the mean of the values.
+    Values that are all 0 have a bias of minus infinity.
+    """
+    mean = float(np.average(values, weights=weight))
+    if mean <= 0.0:
+        return _constant(-math.inf, contexts)
+    model = PoissonRegressor(
+        alpha=PENALTY / len(values), solver="newton-cholesky", max_iter=_MOST_STEPS
+    )
+    with warnings.catch_warnings():  # where a Newton step fails, it goes on with L-BFGS
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        folded = _folded(model, 0.0, contexts, values / mean, weight)
+    folded[0] += math.log(mean)
+    return folded
+
+
+def _folded(model: Any, bias: float, contexts: Floats, values: Floats, weight: Floats) -> Floats:
+    """The weights of a linear model fitted to standardised contexts; few rows give the bias."""
+    if len(values) < LEAST_ROWS:
+        return _constant(bias, contexts)
+    center, scale = contexts.mean(axis=0), scales(contexts)
+    model.fit((contexts - center) / scale, values, weight)
+    slopes = model.coef_ / scale
+    return np.concatenate(([model.intercept_ - center @ slopes], slopes))
+
+
+def _constant(bias: float, contexts: Floats) -> Floats:
+    return np.concatenate(([bias], np.zeros(contexts.shape[1])))
 
 
 def scales(contexts: Floats) -> Floats:

@@ -1,0 +1,192 @@
+"""What each arm is expected to spend on a query: dollars, tokens, seconds and energy.
+
+Input tokens are counted before an arm is run, so they are priced and not predicted. All
+else is log-linear in the context; the figures of all arms come out of one matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from router.policy.priors import LATENCY_SPREAD, prior
+from router.types import Arm, Catalog, Floats, Model, Strategy
+
+LEAST_COST_USD = 1e-9
+"""No arm is expected to cost less, so that free arms have a place on a logarithmic scale."""
+
+OUTPUT, COST, LATENCY, SPREAD = range(4)
+"""The figures of `SpendingArrays.weights`."""
+
+_PREFIX = "spending_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendingArrays:
+    """What was learnt per arm; a bundle holds each array as `spending_` and its name.
+
+    With a arms and f context columns: `weights` (a, 4, 1 + f), a bias first, give the
+    natural logarithm of the expected output tokens; of the expected cost, over the price
+    of its expected tokens where `priced` (a,) is 1 and in dollars where it is 0; of the
+    median latency in seconds, NaN where it was never measured; and of how widely latency
+    spreads around it. `bounds` (a, 4, 2) are the least and the greatest of these in
+    training. An arm bills `billed_input` (a, 2), a constant and a ratio, of the counted
+    input tokens. `latency_quantiles` (a, 3) are those of log latency around the median's
+    logarithm, over the spread.
+    """
+
+    weights: Floats
+    bounds: Floats
+    billed_input: Floats
+    priced: Floats
+    latency_quantiles: Floats
+
+    @classmethod
+    def from_mapping(cls, arrays: Mapping[str, Floats]) -> SpendingArrays:
+        """Picks the arrays by name out of a bundle's. Raises KeyError when one is missing."""
+        return cls(
+            **{name: np.asarray(arrays[_PREFIX + name], np.float64) for name in cls.__slots__}
+        )
+
+    def to_mapping(self) -> dict[str, Floats]:
+        """The arrays under their names in a bundle."""
+        return {_PREFIX + name: getattr(self, name) for name in self.__slots__}
+
+    def bind(
+        self, trained: Sequence[Arm], arms: Sequence[Arm], models: Sequence[Model]
+    ) -> SpendingArrays:
+        """The arrays of these arms, priors where one was not trained on; a model per arm."""
+        bound = prior_arrays(arms, models, self.weights.shape[-1] - 1)
+        index = {arm.key: row for row, arm in enumerate(trained)}
+        places = [place for place, arm in enumerate(arms) if arm.key in index]
+        rows = [index[arms[place].key] for place in places]
+        for name in self.__slots__:
+            getattr(bound, name)[places] = getattr(self, name)[rows]
+        return bound
+
+
+def prior_arrays(arms: Sequence[Arm], models: Sequence[Model], columns: int) -> SpendingArrays:
+    """The arrays of arms of which nothing was learnt, for contexts (f,) of so many columns.
+
+    They price the counted input tokens, once per call, and the published output tokens.
+    """
+    both = list(zip(arms, models, strict=True))
+    expected = [prior(arm, model) for arm, model in both]
+    weights = np.zeros((len(both), 4, 1 + columns))
+    weights[:, OUTPUT, 0] = [math.log(each.output_tokens) for each in expected]
+    weights[:, LATENCY, 0] = [math.log(each.latency_s) for each in expected]
+    calls = np.array([_calls(arm, model) for arm, model in both])
+    return SpendingArrays(
+        weights=weights,
+        bounds=np.tile(np.array([-np.inf, np.inf]), (len(both), 4, 1)),
+        billed_input=np.column_stack((np.zeros(len(both)), calls)),
+        priced=np.ones(len(both)),
+        latency_quantiles=np.tile(LATENCY_SPREAD, (len(both), 1)),
+    )
+
+
+def _calls(arm: Arm, model: Model) -> float:
+    """How often the arm sends the query: what its prior bills for input over a single pass's."""
+    unit = replace(model, input_usd_per_mtok=1.0, output_usd_per_mtok=0.0)
+    single = Arm(model=arm.model, strategy=Strategy.SINGLE)
+    return prior(arm, unit).cost_usd / prior(single, unit).cost_usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendingForecast:
+    """What is expected of n queries and a arms, every array (n, a).
+
+    `log_latency` is the logarithm of the median in seconds, `latency_spread` what the
+    residuals of log latency are measured in.
+    """
+
+    cost_usd: Floats
+    output_tokens: Floats
+    log_latency: Floats
+    latency_spread: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What n queries are expected to spend on a arms: (n, a), and `latency_s` (n, 3, a).
+
+    The quantiles are those of LATENCY_QUANTILES, NaN where latency was never measured.
+    """
+
+    cost_usd: Floats
+    output_tokens: Floats
+    latency_s: Floats
+    energy_wh: Floats
+
+
+class SpendingPredictor:
+    """Predicts the spending of a catalog's arms. Pure and thread-safe.
+
+    Cost is the price of the billed input and the expected output tokens, as the catalog
+    has the prices, times what the log showed on top of it.
+    """
+
+    def __init__(
+        self, *, arrays: SpendingArrays, trained_arms: Sequence[Arm], catalog: Catalog
+    ) -> None:
+        models = [catalog.model(arm.model) for arm in catalog.arms]
+        bound = arrays.bind(trained_arms, catalog.arms, models)
+        by_figure = bound.weights.swapaxes(0, 1).reshape(4 * len(models), -1)
+        self._bias, self._slopes = by_figure[:, 0], np.ascontiguousarray(by_figure[:, 1:])
+        self._least, self._most = bound.bounds.T.reshape(2, -1)
+        self._quantiles = np.ascontiguousarray(bound.latency_quantiles.T)
+        input_usd = bound.priced * [model.input_usd_per_mtok / 1e6 for model in models]
+        output_usd = bound.priced * [model.output_usd_per_mtok / 1e6 for model in models]
+        energy_wh = np.array([model.energy_wh_per_ktok / 1_000 for model in models])
+        self._per_output = np.stack((output_usd, energy_wh))
+        self._constant, self._per_input = bound.billed_input.T[:, None, :] * np.stack(
+            (input_usd, energy_wh)
+        )
+        self._constant[0] += 1.0 - bound.priced
+
+    def forecast(self, contexts: Floats, input_tokens: Floats) -> SpendingForecast:
+        """The means and medians of contexts (n, f) whose input tokens (n,) were counted.
+
+        Queries that are predicted together come out the same bit for bit.
+        """
+        logs, figures = self._figures(contexts)
+        return SpendingForecast(
+            cost_usd=self._spent(figures, input_tokens)[:, 0],
+            output_tokens=figures[:, OUTPUT],
+            log_latency=logs[:, LATENCY],
+            latency_spread=figures[:, SPREAD],
+        )
+
+    def predict(self, contexts: Floats, input_tokens: Floats) -> Spending:
+        """As `forecast`, with latency as quantiles, and energy."""
+        logs, figures = self._figures(contexts)
+        spent = self._spent(figures, input_tokens)
+        away = figures[:, SPREAD:] * self._quantiles
+        return Spending(
+            cost_usd=spent[:, 0],
+            output_tokens=figures[:, OUTPUT],
+            latency_s=np.exp(logs[:, LATENCY : LATENCY + 1] + away),
+            energy_wh=spent[:, 1],
+        )
+
+    def _figures(self, contexts: Floats) -> tuple[Floats, Floats]:
+        """The figures' logarithms and the figures, both (n, 4, a)."""
+        logs = np.matvec(self._slopes, contexts)
+        logs += self._bias
+        np.maximum(logs, self._least, out=logs)
+        np.minimum(logs, self._most, out=logs)
+        logs = logs.reshape(len(contexts), 4, -1)
+        return logs, np.exp(logs)
+
+    def _spent(self, figures: Floats, input_tokens: Floats) -> Floats:
+        """Dollars and energy of each query and arm, shape (n, 2, a)."""
+        spent: Floats = figures[:, OUTPUT : OUTPUT + 1] * self._per_output
+        spent += self._constant
+        spent += input_tokens[:, None, None] * self._per_input
+        cost_usd = spent[:, 0]
+        cost_usd *= figures[:, COST]
+        np.maximum(cost_usd, LEAST_COST_USD, out=cost_usd)
+        return spent
