@@ -12,6 +12,7 @@ import typer
 from router.commands.options import Dsn, JsonFlag, settings
 from router.commands.output import print_json, progress
 from training import log_commands
+from training.benchmark.commands import benchmark
 from training.log_commands import SkipBadRows
 from training.shown import left_out, tell
 
@@ -40,6 +41,7 @@ Holdout = Annotated[
 def groups(app: typer.Typer) -> None:
     """Adds the training package's commands."""
     app.command("train")(train)
+    app.command("benchmark")(benchmark)
     app.add_typer(log_commands.app, name="logs")
 
 

@@ -31,7 +31,9 @@ LEAST_ROWS = 20
 
 _NEIGHBOURS = (5, 10, 20, 40, 60, 100, 160, 240)
 _PENALTIES = np.logspace(-1, 4, 11)
-_FOLDS = 5
+_DECAYS = (3.0, 10.0, 30.0, 100.0)
+_FOLDS, _MLP_FOLDS = 5, 3
+_EPOCHS = 100
 _LEAST_COST_USD = 1e-12
 _TREES = 120
 
@@ -149,19 +151,17 @@ def linear_regressor(_rows: int) -> Regressor:
 
 
 def mlp(encoder: Encoder, seed: int) -> Rival:
-    """One hidden layer of 64, stopped early on a tenth of the training queries."""
+    """One hidden layer of 64 on standardised features; its penalty by cross-validation."""
 
     def make(_rows: int) -> Regressor:
-        network = MLPRegressor(
-            hidden_layer_sizes=(64,),
-            alpha=1.0,
-            early_stopping=True,
-            n_iter_no_change=10,
-            max_iter=200,
-            random_state=seed,
+        network = MLPRegressor(hidden_layer_sizes=(64,), max_iter=_EPOCHS, random_state=seed)
+        search: Regressor = GridSearchCV(
+            make_pipeline(StandardScaler(), network),
+            {"mlpregressor__alpha": _DECAYS},
+            scoring="neg_mean_squared_error",
+            cv=KFold(_MLP_FOLDS, shuffle=True, random_state=seed),
         )
-        made: Regressor = make_pipeline(StandardScaler(), network)
-        return made
+        return search
 
     return Rival("mlp", encoder.features, make)
 

@@ -1,0 +1,251 @@
+"""The report's figures, each one SVG that stands alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from router.types import Floats
+from training.benchmark.bootstrap import Interval
+from training.benchmark.envelope import Envelope
+from training.benchmark.results import Results, WayFigures
+from training.benchmark.shown import label
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+_COLOURS = {
+    "leadline_continuation": "#b3261e",
+    "leadline": "#1f5fbf",
+    "knn": "#2e7d32",
+    "linear": "#8e5bb5",
+    "mlp": "#c77700",
+    "lightgbm": "#00838f",
+    "uniform": "#757575",
+    "oracle": "#bdbdbd",
+    "mixture": "#000000",
+    "best_constant": "#000000",
+}
+_BANDED = ("leadline", "leadline_continuation")
+_ON_MIXTURE = frozenset({"mixture", "best_constant", "uniform", "oracle"})
+_MOST_FEATURES = 25
+_PER = 1_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A figure: its title, a sentence on how to read it, and the SVG element."""
+
+    title: str
+    note: str
+    svg: str
+
+
+def drawn(results: Results) -> list[Drawn]:
+    """All figures that have something to show."""
+    return [Drawn(title=title, note=note, svg=svg) for title, note, svg in _drawn(results)]
+
+
+def _drawn(results: Results) -> Iterable[tuple[str, str, str]]:
+    yield (
+        "Frontier",
+        "Mean accuracy against mean cost; every way's own envelope, bands are 95 %.",
+        _svg(lambda axes: _frontier(axes, results), height=5.6),
+    )
+    if any(way.budgets for way in results.ways):
+        yield (
+            "Against the best mixture of constants",
+            "Accuracy above the best mixture of constants at each budget that a way reaches.",
+            _svg(lambda axes: _differences(axes, results)),
+        )
+    if results.calibration:
+        yield (
+            "Calibration",
+            "Leadline's predicted accuracy against the mean score, over (query, arm) rows.",
+            _svg(lambda axes: _calibration(axes, results), width=5.2, height=4.8),
+        )
+    if results.latency_coverage:
+        yield (
+            "Latency coverage",
+            "Share of latencies at or below the predicted 0.95 quantile; the band is 0.935-0.965.",
+            _svg(lambda axes: _coverage(axes, results), height=_tall(len(results.constants))),
+        )
+    if results.importance:
+        yield (
+            "Importance",
+            "Share of the loss that splits on a feature took away in the accuracy model.",
+            _svg(lambda axes: _importance(axes, results), height=6.4),
+        )
+    if results.learning_curve:
+        yield (
+            "Learning curve",
+            "Gap closed against the number of training queries.",
+            _svg(lambda axes: _learning_curve(axes, results)),
+        )
+    if results.ablation:
+        yield (
+            "Ablation",
+            "How much of the gap each part closes, on top of all others.",
+            _svg(lambda axes: _ablation(axes, results), height=_tall(len(results.ablation))),
+        )
+
+
+def _svg(draw: Callable[[Axes], None], *, width: float = 8.6, height: float = 4.4) -> str:
+    """The same results give the same bytes."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": draw.__qualname__}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _tall(bars: int) -> float:
+    return 1.4 + 0.28 * bars
+
+
+def _frontier(axes: Axes, results: Results) -> None:
+    for way in results.ways:
+        if way.name not in {"best_constant", "mixture"}:
+            _own(axes, way)
+    costs = np.array([each.test.cost_usd for each in results.constants]) * _PER
+    scores = np.array([each.test.accuracy for each in results.constants])
+    hull = Envelope.of(np.column_stack((costs, scores)))
+    axes.plot(
+        hull.cost_usd, hull.accuracy, "--", color="black", lw=1.2, label="mixture of constants"
+    )
+    axes.plot(costs, scores, "o", color="black", ms=4)
+    _name_points(axes, results, costs, scores)
+    if costs.min() > 0:
+        axes.set_xscale("log")
+    axes.set_ylim(bottom=float(scores.min()) - 0.03)
+    axes.set_xlabel("mean cost, USD per 1,000 queries")
+    axes.set_ylabel("mean accuracy")
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _name_points(axes: Axes, results: Results, costs: Floats, scores: Floats) -> None:
+    """Names the constants, unless they are too many to be read."""
+    for constant, cost, score in zip(results.constants, costs, scores, strict=True):
+        if len(costs) <= 12 or constant.arm in {results.best_constant, results.cheapest_constant}:
+            text = constant.arm.removesuffix(":single")
+            axes.annotate(
+                text, (cost, score), xytext=(4, -9), textcoords="offset points", fontsize=7
+            )
+
+
+def _own(axes: Axes, way: WayFigures) -> None:
+    hull = Envelope.of(np.array([(_PER * each.cost_usd, each.accuracy) for each in way.points]))
+    mark = "o" if len(hull.cost_usd) == 1 else ""
+    width = 2.0 if way.name in _BANDED else 1.2
+    colour = _COLOURS[way.name]
+    axes.plot(
+        hull.cost_usd, hull.accuracy, marker=mark, color=colour, lw=width, label=label(way.name)
+    )
+    reached = [each for each in way.budgets if each.reached]
+    if way.name in _BANDED and reached:
+        costs = [_PER * each.budget_usd for each in reached]
+        low, high = ([getattr(each.accuracy, end) for each in reached] for end in ("low", "high"))
+        axes.fill_between(costs, low, high, color=colour, alpha=0.13, lw=0)
+
+
+def _differences(axes: Axes, results: Results) -> None:
+    for way in results.ways:
+        reached = [each for each in way.budgets if each.reached]
+        if way.name in _ON_MIXTURE or not reached:
+            continue
+        costs = [_PER * each.budget_usd for each in reached]
+        middle = [100 * each.difference.estimate for each in reached]
+        colour = _COLOURS[way.name]
+        axes.plot(costs, middle, color=colour, label=label(way.name))
+        if way.name in _BANDED:
+            low = [100 * each.difference.low for each in reached]
+            high = [100 * each.difference.high for each in reached]
+            axes.fill_between(costs, low, high, color=colour, alpha=0.15, lw=0)
+    axes.axhline(0.0, color="black", lw=1.0, ls="--")
+    axes.set_xscale("log")
+    axes.set_xlabel("budget, USD per 1,000 queries")
+    axes.set_ylabel("points of accuracy above the best mixture")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
+
+
+def _calibration(axes: Axes, results: Results) -> None:
+    bins = results.calibration
+    axes.plot((0, 1), (0, 1), "--", color="black", lw=1.0)
+    predicted = [each.predicted for each in bins]
+    scores = [each.score for each in bins]
+    middle = [each.estimate for each in scores]
+    axes.errorbar(predicted, middle, yerr=_ends(scores), fmt="o-", color=_COLOURS["leadline"], ms=4)
+    axes.set_xlabel("predicted accuracy")
+    axes.set_ylabel("mean score")
+
+
+def _coverage(axes: Axes, results: Results) -> None:
+    found = [each for each in results.latency_coverage if each.quantile == 0.95][::-1]
+    places = np.arange(len(found))
+    axes.axvspan(0.935, 0.965, color="#2e7d32", alpha=0.12, lw=0)
+    axes.axvline(0.95, color="black", lw=1.0, ls="--")
+    shares = np.array([each.share for each in found])
+    ends = np.array([[each.share - each.low, each.high - each.share] for each in found]).T
+    axes.errorbar(shares, places, xerr=ends, fmt="o", color=_COLOURS["leadline"], ms=4)
+    axes.set_yticks(places, [each.arm for each in found], fontsize=8)
+    axes.set_xlabel("coverage of the 0.95 quantile")
+
+
+def _importance(axes: Axes, results: Results) -> None:
+    top = list(results.importance.items())[:_MOST_FEATURES][::-1]
+    axes.barh([name for name, _ in top], [gain for _, gain in top], color=_COLOURS["leadline"])
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xlabel("share of the gain")
+
+
+def _learning_curve(axes: Axes, results: Results) -> None:
+    for name in dict.fromkeys(each.way for each in results.learning_curve):
+        points = [each for each in results.learning_curve if each.way == name]
+        known = [(each.queries, each.gap_closed) for each in points if each.gap_closed]
+        queries, gaps = [each for each, _ in known], [gap for _, gap in known]
+        middle = [gap.estimate for gap in gaps]
+        colour = _COLOURS[name]
+        axes.errorbar(
+            queries, middle, yerr=_ends(gaps), fmt="o-", color=colour, ms=4, label=label(name)
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("training queries")
+    axes.set_ylabel("gap closed")
+    axes.legend(fontsize=8)
+
+
+def _ablation(axes: Axes, results: Results) -> None:
+    found = [each for each in results.ablation if each.loss is not None][::-1]
+    losses = [each.loss for each in found if each.loss is not None]
+    middle = [loss.estimate for loss in losses]
+    colours = [_COLOURS[each.way] for each in found]
+    places = np.arange(len(found))
+    axes.barh(places, middle, xerr=_ends(losses), color=colours, alpha=0.8)
+    axes.axvline(0.0, color="black", lw=1.0)
+    names = [f"{each.without} ({label(each.way)})" for each in found]
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set_xlabel("gap closed that the part adds")
+
+
+def _ends(found: list[Interval]) -> Floats:
+    """How far both ends lie from the middle, (2, k), as error bars want it."""
+    low = [max(each.estimate - each.low, 0.0) for each in found]
+    high = [max(each.high - each.estimate, 0.0) for each in found]
+    return np.array((low, high))
