@@ -27,6 +27,7 @@ from training.loglinear import at_rows, poisson_weights, ridge_weights
 
 LEAST_LATENCY_S = 1e-3
 _LEAST_BASE_USD = 1e-12
+_EXPLAINED_WITHIN = 0.1
 _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _JUDGED = LATENCY_QUANTILES.index(0.95)
 
@@ -94,11 +95,18 @@ class _Arm:
             self._put(OUTPUT, contexts[known], poisson_weights(contexts[known], written, weight))
 
     def learn_cost(self, contexts: Floats, rows: Rows, counted: Floats, model: Model) -> bool:
-        """Learns the cost on top of the tokens' price, or the cost alone where that is 0."""
+        """Learns the cost on top of the tokens' price, or the cost alone where that is 0.
+
+        Where its tokens do not explain what an attempt cost, output is priced at its mean,
+        and how the cost varies is left to the context.
+        """
         known = ~np.isnan(rows.cost_usd)
         if not known.any():
             return False
         seen, cost_usd, weight = contexts[known], rows.cost_usd[known], rows.weight[known]
+        if not _explained(rows, model):
+            written = np.exp(self._figure(OUTPUT, seen))
+            self.arrays.billed_output[self.place] = np.average(written, weights=weight), 0.0
         base_usd = self._priced(seen, counted[known], model)
         priced = bool(base_usd.max() > _LEAST_BASE_USD and cost_usd.max() > 0.0)
         self.arrays.priced[self.place] = priced
@@ -130,9 +138,14 @@ class _Arm:
     def _priced(self, contexts: Floats, counted: Floats, model: Model) -> Floats:
         """The price in dollars of the tokens expected of each context, shape (n,)."""
         constant, ratio = self.arrays.billed_input[self.place]
-        written = np.exp(_linear(self.arrays.weights[self.place, OUTPUT], contexts))
-        billed_usd = (constant + ratio * counted) * model.input_usd_per_mtok
-        return np.asarray((billed_usd + written * model.output_usd_per_mtok) / 1e6)
+        input_usd = (constant + ratio * counted) * model.input_usd_per_mtok
+        constant, ratio = self.arrays.billed_output[self.place]
+        written = np.exp(self._figure(OUTPUT, contexts))
+        output_usd = (constant + ratio * written) * model.output_usd_per_mtok
+        return np.asarray((input_usd + output_usd) / 1e6)
+
+    def _figure(self, figure: int, contexts: Floats) -> Floats:
+        return _linear(self.arrays.weights[self.place, figure], contexts)
 
     def _put(self, figure: int, contexts: Floats, weights: Floats) -> None:
         found = _linear(weights, contexts)
@@ -151,6 +164,19 @@ def _billed(counted: Floats, billed: Floats, weight: Floats) -> Floats:
     columns = np.column_stack((root, root * counted / scale))
     solution, _ = nnls(columns, root * billed)
     return np.asarray(solution / (1.0, scale))
+
+
+def _explained(rows: Rows, model: Model) -> bool:
+    """Whether attempts cost the price of their tokens, within a tenth and but for a factor."""
+    input_price, output_price = model.input_usd_per_mtok, model.output_usd_per_mtok
+    price = rows.input_tokens * input_price + rows.output_tokens * output_price
+    both = ~np.isnan(price) & ~np.isnan(rows.cost_usd)
+    price = price[both] * rows.weight[both]
+    cost = rows.cost_usd[both] * rows.weight[both]
+    if not len(cost) or price.sum() <= 0.0:
+        return True
+    away = np.abs(cost - price * cost.sum() / price.sum())
+    return bool(away.sum() <= _EXPLAINED_WITHIN * cost.sum())
 
 
 def log_latency(latency_s: Floats) -> Floats:

@@ -33,14 +33,16 @@ class SpendingArrays:
     of its expected tokens where `priced` (a,) is 1 and in dollars where it is 0; of the
     median latency in seconds, NaN where it was never measured; and of how widely latency
     spreads around it. `bounds` (a, 4, 2) are the least and the greatest of these in
-    training. An arm bills `billed_input` (a, 2), a constant and a ratio, of the counted
-    input tokens. `latency_quantiles` (a, 3) are those of log latency around the median's
-    logarithm, over the spread.
+    training. Of the counted input tokens and of the expected output tokens, what is billed
+    is a constant and a ratio: `billed_input` and `billed_output` (a, 2).
+    `latency_quantiles` (a, 3) are those of log latency around the median's logarithm,
+    over the spread.
     """
 
     weights: Floats
     bounds: Floats
     billed_input: Floats
+    billed_output: Floats
     priced: Floats
     latency_quantiles: Floats
 
@@ -83,6 +85,7 @@ def prior_arrays(arms: Sequence[Arm], models: Sequence[Model], columns: int) -> 
         weights=weights,
         bounds=np.tile(np.array([-np.inf, np.inf]), (len(both), 4, 1)),
         billed_input=np.column_stack((np.zeros(len(both)), calls)),
+        billed_output=np.tile(np.array([0.0, 1.0]), (len(both), 1)),
         priced=np.ones(len(both)),
         latency_quantiles=np.tile(LATENCY_SPREAD, (len(both), 1)),
     )
@@ -141,11 +144,11 @@ class SpendingPredictor:
         input_usd = bound.priced * [model.input_usd_per_mtok / 1e6 for model in models]
         output_usd = bound.priced * [model.output_usd_per_mtok / 1e6 for model in models]
         energy_wh = np.array([model.energy_wh_per_ktok / 1_000 for model in models])
-        self._per_output = np.stack((output_usd, energy_wh))
+        self._per_output = np.stack((output_usd * bound.billed_output[:, 1], energy_wh))
         self._constant, self._per_input = bound.billed_input.T[:, None, :] * np.stack(
             (input_usd, energy_wh)
         )
-        self._constant[0] += 1.0 - bound.priced
+        self._constant[0] += output_usd * bound.billed_output[:, 0] + 1.0 - bound.priced
 
     def forecast(self, contexts: Floats, input_tokens: Floats) -> SpendingForecast:
         """The means and medians of contexts (n, f) whose input tokens (n,) were counted.

@@ -133,6 +133,17 @@ def test_a_cost_that_its_tokens_do_not_explain_is_learnt_on_top_of_their_price()
         assert expected[part].mean() == pytest.approx(dearer.cost_usd[part].mean(), rel=0.1)
 
 
+def test_output_is_priced_per_query_only_where_tokens_explain_the_cost() -> None:
+    contexts, counted, rows = _world()
+    learnt = _model().fit(contexts, replace(rows, cost_usd=rows.cost_usd * 1.3), counted)
+    assert learnt.arrays_.billed_output.tolist() == [[0.0, 1.0]] * 2
+    noise = np.random.default_rng(0).exponential(size=len(rows))
+    learnt = _model().fit(contexts, replace(rows, cost_usd=rows.cost_usd * noise), counted)
+    constant, ratio = learnt.arrays_.billed_output.T
+    assert constant == pytest.approx([rows.output_tokens.mean()] * 2, rel=0.1)
+    assert ratio.tolist() == [0.0, 0.0]
+
+
 def test_a_change_of_price_needs_no_training() -> None:
     contexts, counted, rows = _world()
     arrays = _model().fit(contexts, rows, counted).arrays_
