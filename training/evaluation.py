@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from router.policy.tradeoff import Tradeoff
 from router.types import Floats, Mask
+from training.benchmark import prediction, scale
+from training.benchmark.envelope import Envelope
+from training.benchmark.envelope import envelope as _envelope  # noqa: F401
+from training.benchmark.gap import gap_closed
 from training.calibration import calibration_error
 from training.dataset import Dataset, Indices, Rows
 from training.loglinear import at_rows
 
 Figures = Mapping[str, Any]
-_BUDGETS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +44,13 @@ def prediction_figures(predicted: Floats, raw: Floats, rows: Rows) -> Figures:
         return {"rows": 0}
     accuracy = at_rows(predicted, rows)
     uncalibrated = 1.0 / (1.0 + np.exp(-at_rows(raw, rows)))
-    right = rows.score >= 0.5
+    found = prediction.prediction_figures(accuracy, rows.score, rows.weight)
     return {
-        "rows": len(rows),
-        "ece": calibration_error(accuracy, rows.score, rows.weight),
+        "rows": found.rows,
+        "ece": found.ece,
         "ece_uncalibrated": calibration_error(uncalibrated, rows.score, rows.weight),
-        "brier": float(np.average((accuracy - rows.score) ** 2, weights=rows.weight)),
-        "auc": float(roc_auc_score(right, accuracy)) if 0 < right.sum() < len(right) else None,
+        "brier": found.brier,
+        "auc": found.auc,
     }
 
 
@@ -103,48 +105,18 @@ def outcome(arms: Indices, score: Floats, cost: Floats) -> tuple[float, float]:
 
 
 def _cost_share(curve: Floats, best: Floats) -> float | None:
-    """The least cost on the curve that reaches the best constant's accuracy, over its cost."""
-    reached = curve[curve[:, 1] >= best[1] - 1e-12]
-    return float(reached[:, 0].min() / best[0]) if len(reached) and best[0] > 0 else None
+    """The least cost that buys the best constant's accuracy on the curve, over its cost."""
+    cost = float(Envelope.of(curve).cost_of(best[1:] - 1e-12)[0])
+    return cost / float(best[0]) if np.isfinite(cost) and best[0] > 0 else None
 
 
 def _gap_closed(curve: Floats, score: Floats, cost: Floats, best_arm: int) -> float | None:
-    """The share of the gap between mixtures of constant arms and the oracle that is closed.
-
-    Each is the mean, over 60 log-spaced budgets from the cheapest arm's mean cost to the
-    most accurate one's, of the upper concave envelope of (mean cost, mean accuracy).
-    """
+    """The share of the gap between mixtures of constant arms and the oracle that is closed."""
     constants = np.column_stack((cost.mean(axis=0), score.mean(axis=0)))
     low, high = float(constants[:, 0].min()), float(constants[best_arm, 0])
-    if not 0.0 < low < high:
-        return None
-    budgets = np.geomspace(low, high, _BUDGETS)
-    values = high * np.logspace(-3, 3.5, _BUDGETS)
     oracle = Predicted(accuracy=score, cost_usd=cost)
-    ideal = np.array([outcome(oracle.choose(value), score, cost) for value in values])
-    base = _envelope(constants, budgets).mean()
-    ours = _envelope(np.vstack((curve, constants)), budgets).mean()
-    most = _envelope(np.vstack((ideal, constants)), budgets).mean()
-    return float((ours - base) / (most - base)) if most > base else None
-
-
-def _envelope(points: Floats, budgets: Floats) -> Floats:
-    """The upper concave envelope of (cost, accuracy) points (k, 2) at the budgets."""
-    hull: list[tuple[float, float]] = []
-    for x, y in sorted(map(tuple, points.tolist())):
-        if hull and y <= hull[-1][1]:
-            continue
-        while len(hull) > 1 and _below(hull[-2], hull[-1], (x, y)):
-            hull.pop()
-        hull.append((x, y))
-    costs, accuracies = np.array(hull).T
-    return np.asarray(np.interp(budgets, costs, accuracies))
-
-
-def _below(one: tuple[float, float], two: tuple[float, float], three: tuple[float, float]) -> bool:
-    """Whether the middle point is on or below the line between the others."""
-    rise = (two[1] - one[1]) * (three[0] - one[0])
-    return rise <= (three[1] - one[1]) * (two[0] - one[0])
+    ideal = [outcome(oracle.choose(value), score, cost) for value in scale.values(high)]
+    return gap_closed(curve, constants, np.array(ideal), scale.budgets(low, high))
 
 
 def _weighted(dataset: Dataset, queries: Mask, predicted: Predicted, tradeoff: Tradeoff) -> Figures:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from router.types import Floats
 from training.benchmark.bootstrap import Interval
@@ -132,7 +133,7 @@ def _frontier(axes: Axes, results: Results) -> None:
     axes.plot(costs, scores, "o", color="black", ms=4)
     _name_points(axes, results, costs, scores)
     if costs.min() > 0:
-        axes.set_xscale("log")
+        _logarithmic(axes)
     axes.set_ylim(bottom=float(scores.min()) - 0.03)
     axes.set_xlabel("mean cost, USD per 1,000 queries")
     axes.set_ylabel("mean accuracy")
@@ -157,32 +158,38 @@ def _own(axes: Axes, way: WayFigures) -> None:
     axes.plot(
         hull.cost_usd, hull.accuracy, marker=mark, color=colour, lw=width, label=label(way.name)
     )
-    reached = [each for each in way.budgets if each.reached]
+    reached = [(each.budget_usd, each.accuracy) for each in way.budgets if each.accuracy]
     if way.name in _BANDED and reached:
-        costs = [_PER * each.budget_usd for each in reached]
-        low, high = ([getattr(each.accuracy, end) for each in reached] for end in ("low", "high"))
-        axes.fill_between(costs, low, high, color=colour, alpha=0.13, lw=0)
+        costs, accuracy = [_PER * cost for cost, _ in reached], [found for _, found in reached]
+        _band(axes, costs, accuracy, colour)
+
+
+def _band(axes: Axes, costs: list[float], found: list[Interval], colour: str) -> None:
+    low, high = [each.low for each in found], [each.high for each in found]
+    axes.fill_between(costs, low, high, color=colour, alpha=0.14, lw=0)
 
 
 def _differences(axes: Axes, results: Results) -> None:
     for way in results.ways:
-        reached = [each for each in way.budgets if each.reached]
+        reached = [(each.budget_usd, each.difference) for each in way.budgets if each.difference]
         if way.name in _ON_MIXTURE or not reached:
             continue
-        costs = [_PER * each.budget_usd for each in reached]
-        middle = [100 * each.difference.estimate for each in reached]
+        costs, found = [_PER * cost for cost, _ in reached], [_points(each) for _, each in reached]
         colour = _COLOURS[way.name]
-        axes.plot(costs, middle, color=colour, label=label(way.name))
+        axes.plot(costs, [each.estimate for each in found], color=colour, label=label(way.name))
         if way.name in _BANDED:
-            low = [100 * each.difference.low for each in reached]
-            high = [100 * each.difference.high for each in reached]
-            axes.fill_between(costs, low, high, color=colour, alpha=0.15, lw=0)
+            _band(axes, costs, found, colour)
     axes.axhline(0.0, color="black", lw=1.0, ls="--")
-    axes.set_xscale("log")
+    _logarithmic(axes)
     axes.set_xlabel("budget, USD per 1,000 queries")
     axes.set_ylabel("points of accuracy above the best mixture")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
+
+
+def _points(found: Interval) -> Interval:
+    """The interval in hundredths."""
+    return Interval(estimate=100 * found.estimate, low=100 * found.low, high=100 * found.high)
 
 
 def _calibration(axes: Axes, results: Results) -> None:
@@ -216,16 +223,17 @@ def _importance(axes: Axes, results: Results) -> None:
 
 
 def _learning_curve(axes: Axes, results: Results) -> None:
-    for name in dict.fromkeys(each.way for each in results.learning_curve):
+    for place, name in enumerate(dict.fromkeys(each.way for each in results.learning_curve)):
         points = [each for each in results.learning_curve if each.way == name]
         known = [(each.queries, each.gap_closed) for each in points if each.gap_closed]
-        queries, gaps = [each for each, _ in known], [gap for _, gap in known]
+        apart = 1.03**place  # so that error bars stand side by side
+        queries, gaps = [apart * each for each, _ in known], [gap for _, gap in known]
         middle = [gap.estimate for gap in gaps]
         colour = _COLOURS[name]
         axes.errorbar(
             queries, middle, yerr=_ends(gaps), fmt="o-", color=colour, ms=4, label=label(name)
         )
-    axes.set_xscale("log")
+    _logarithmic(axes)
     axes.set_xlabel("training queries")
     axes.set_ylabel("gap closed")
     axes.legend(fontsize=8)
@@ -242,6 +250,14 @@ def _ablation(axes: Axes, results: Results) -> None:
     names = [f"{each.without} ({label(each.way)})" for each in found]
     axes.set_yticks(places, names, fontsize=8)
     axes.set_xlabel("gap closed that the part adds")
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers on it."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _ends(found: list[Interval]) -> Floats:

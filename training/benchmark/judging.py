@@ -69,7 +69,7 @@ class Judge:
             self.best[place],
         )
         added = Envelope.of(np.vstack((own.corners, mixture.corners)))
-        reached = own.cost_of(accuracy * np.array(TARGETS))
+        reached = own.cost_of(accuracy * np.array(TARGETS) - _SLACK)
         at_best = own.at(np.array([cost]))[0]
         return own.at(self.budgets_usd), added.at(self.budgets_usd), at_best, _over(reached, cost)
 
@@ -99,7 +99,8 @@ class Judge:
         alone = interval(self.gap(np.where(reached, curves.alone, self.mixture)))
         against = self._against_best(points, curves)
         budgets = self._budgets(curves, reached)
-        worse = sum(each.reached and each.difference.high < -_SLACK for each in budgets)
+        differences = [each.difference for each in budgets if each.difference is not None]
+        worse = sum(each.high < -_SLACK for each in differences)
         cost_usd = self.constants[:, 0]
         return WayFigures(
             name=name,
@@ -112,8 +113,8 @@ class Judge:
                 for place, target in enumerate(TARGETS)
             ),
             worse_budgets=worse,
-            better_budgets=sum(each.reached and each.difference.low > _SLACK for each in budgets),
-            unreached_budgets=int((~reached).sum()),
+            better_budgets=sum(each.low > _SLACK for each in differences),
+            unreached_budgets=len(budgets) - len(differences),
             better_budgets_with_constants=sum(each.with_constants.low > _SLACK for each in budgets),
             aiq=aiq(points[0], float(cost_usd.min()), float(cost_usd.max())),
             pgr=recovered(points[0], self.constants[scale.cheapest_arm], self.best[0]),
@@ -136,10 +137,9 @@ class Judge:
         return tuple(
             AtBudget(
                 budget_usd=float(budget),
-                reached=bool(reached[place]),
-                accuracy=_certain(curves.alone[:, place]),
                 mixture=float(self.mixture[0, place]),
-                difference=_certain(curves.alone[:, place] - self.mixture[:, place]),
+                accuracy=_where(reached[place], curves.alone[:, place]),
+                difference=_where(reached[place], curves.alone[:, place] - self.mixture[:, place]),
                 with_constants=_certain(curves.added[:, place] - self.mixture[:, place]),
             )
             for place, budget in enumerate(self.budgets_usd)
@@ -169,7 +169,7 @@ def verdict(alone: Interval | None, against_best: Interval | None, worse_budgets
     if alone is None:
         return "no worse than the best constant"
     said = _against_mixture(alone)
-    return f"{said}; worse at {worse_budgets} budgets" if worse_budgets else said
+    return f"{said}; budgets where it is worse: {worse_budgets}" if worse_budgets else said
 
 
 def _against_mixture(alone: Interval) -> str:
@@ -180,6 +180,10 @@ def _against_mixture(alone: Interval) -> str:
 
 def _over(costs_usd: Floats, cost_usd: float) -> Floats:
     return costs_usd / cost_usd if cost_usd > 0 else np.full_like(costs_usd, np.nan)
+
+
+def _where(reached: bool, statistic: Floats) -> Interval | None:  # noqa: FBT001
+    return _certain(statistic) if reached else None
 
 
 def _certain(statistic: Floats) -> Interval:

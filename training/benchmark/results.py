@@ -34,16 +34,15 @@ class CostShare:
 class AtBudget:
     """A way's own envelope, without the constants, against the best mixture at one budget.
 
-    `reached` is whether its cheapest point costs no more than the budget. `difference` is
-    the way's accuracy less the mixture's; `with_constants` the same after the constants
-    were added to the way's points, which is never below 0.
+    `difference` is the way's accuracy less the mixture's; both are None at a budget below
+    the way's cheapest point. `with_constants` is the difference after the constants were
+    added to the way's points, which is never below 0.
     """
 
     budget_usd: float
-    reached: bool
-    accuracy: Interval
     mixture: float
-    difference: Interval
+    accuracy: Interval | None
+    difference: Interval | None
     with_constants: Interval
 
 

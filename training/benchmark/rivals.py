@@ -42,7 +42,7 @@ class Regressor(Protocol):
     """A scikit-learn estimator of several targets at once."""
 
     def fit(self, features: Floats, targets: Floats) -> Any:
-        """Learns targets (n, k) from features (n, f)."""
+        """Learns targets, (n, k) or (n,) when k is 1, from features (n, f)."""
 
     def predict(self, features: Floats) -> Any:
         """The expected targets, (n, k) or (n,) when k is 1."""
@@ -61,7 +61,7 @@ class PerArm:
         """Learns from the known among the targets (q, a), NaN where not known."""
         self.arms = targets.shape[1]
         self.groups_ = [
-            (arms, self._regressor(len(known)).fit(features[known], targets[np.ix_(known, arms)]))
+            (arms, self._fitted(features[known], targets[np.ix_(known, arms)]))
             for known, arms in _groups(~np.isnan(targets))
         ]
         return self
@@ -73,8 +73,10 @@ class PerArm:
             found[:, arms] = np.reshape(fitted.predict(features), (len(features), -1))
         return found
 
-    def _regressor(self, rows: int) -> Regressor:
-        return self.make(rows) if rows >= LEAST_ROWS else DummyRegressor()
+    def _fitted(self, features: Floats, targets: Floats) -> Regressor:
+        made = self.make(len(targets)) if len(targets) >= LEAST_ROWS else DummyRegressor()
+        made.fit(features, targets if targets.shape[1] > 1 else targets[:, 0])
+        return made
 
 
 def _groups(known: Any) -> Iterator[tuple[Indices, Indices]]:
@@ -178,7 +180,7 @@ class TreesPerTarget:
         self.seed = seed
 
     def fit(self, features: Floats, targets: Floats) -> Self:
-        """Learns targets (n, k) in [0, 1]."""
+        """Learns targets in [0, 1], (n, k) or (n,)."""
         parameters = {
             "objective": "cross_entropy",
             "learning_rate": 0.05,
@@ -196,7 +198,7 @@ class TreesPerTarget:
         data = lightgbm.Dataset(features, params=parameters, free_raw_data=False).construct()
         self.boosters_ = [
             lightgbm.train(parameters, data.set_label(target), num_boost_round=_TREES)
-            for target in targets.T
+            for target in targets.reshape(len(targets), -1).T
         ]
         return self
 

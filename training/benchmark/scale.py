@@ -68,19 +68,24 @@ class Scale:
         return float(priced.min()) if len(priced) else 0.0
 
     @property
-    def spans(self) -> bool:
-        """Whether there is anything between the cheapest and the most accurate constant."""
-        return 0.0 < self.low_usd < self.high_usd
-
-    @property
     def values_usd(self) -> Floats:
-        """The 60 accuracy values: 10^-3 to 10^3.5 times the cost of the best constant."""
-        return (self.high_usd or 1.0) * np.logspace(-3, 3.5, POINTS)
+        """The accuracy values that all ways are walked at."""
+        return values(self.high_usd)
 
     @property
     def budgets_usd(self) -> Floats:
-        """The 60 log-spaced budgets, cheapest to best constant; none where nothing spans."""
-        return np.geomspace(self.low_usd, self.high_usd, POINTS) if self.spans else np.empty(0)
+        """The budgets, cheapest to best constant; none where nothing lies between them."""
+        return budgets(self.low_usd, self.high_usd)
+
+
+def values(high_usd: float) -> Floats:
+    """60 log-spaced values of a correct answer: 10^-3 to 10^3.5 times the best constant's cost."""
+    return (high_usd or 1.0) * np.logspace(-3, 3.5, POINTS)
+
+
+def budgets(low_usd: float, high_usd: float) -> Floats:
+    """60 log-spaced budgets; none unless 0 < low < high."""
+    return np.geomspace(low_usd, high_usd, POINTS) if 0.0 < low_usd < high_usd else np.empty(0)
 
 
 def _weighted(train: Dataset, name: str) -> Floats:

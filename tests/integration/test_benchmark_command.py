@@ -1,0 +1,175 @@
+"""leadline benchmark from the command line to its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from router.errors import InvalidInput
+from tests.kit import logs
+from training.benchmark.bench import WAYS
+from training.commands import groups
+
+ROWS = logs.simulated(300).rows
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEADLINE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str | Path) -> Result:
+    app = typer.Typer()
+    groups(app)
+    return CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+
+
+def answer(*arguments: str | Path) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def by_name(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {way["name"]: way for way in found["ways"]}
+
+
+def test_two_logs_become_figures_tables_and_a_report_that_needs_nothing_else(
+    tmp_path: Path,
+) -> None:
+    train = logs.write(tmp_path / "train.csv", ROWS[:600])
+    test = logs.write(tmp_path / "test.parquet", ROWS[600:])
+    result = run("--train", train, "--test", test, "--out", tmp_path / "out", "--bootstrap", "200")
+    assert result.exit_code == 0, result.output
+    for said in ("gap closed", "Leadline, continuation", "verdict", "APGR", "report.html"):
+        assert said in result.output
+
+    found = json.loads((tmp_path / "out" / "benchmark.json").read_bytes())
+    ways = by_name(found)
+    assert tuple(ways) == WAYS
+    assert found["setup"]["train_queries"] == 200
+    assert found["setup"]["test_queries"] == 100
+    assert ways["oracle"]["gap_closed"]["estimate"] == 1.0
+    assert ways["best_constant"]["gap_closed"]["estimate"] == pytest.approx(0.0, abs=1e-9)
+    assert len(ways["leadline"]["budgets"]) == len(ways["leadline"]["points"]) == 60
+    assert ways["knn"]["prediction"]["rows"] == 300
+    assert {each["arm"] for each in found["latency_coverage"]} == {
+        each["arm"] for each in found["constants"]
+    }
+
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert html.count("<svg") == 6
+    assert not re.search(r'(?:src|href)="(?!#)', html)
+    assert not re.search(r"<script|@import|url\((?!#)", html)
+    assert "Case " not in html
+
+
+def test_one_log_is_split_learnt_from_less_and_ablated(tmp_path: Path) -> None:
+    log = logs.write(tmp_path / "log.jsonl", ROWS)
+    out = ("--log", log, "--out", tmp_path / "out", "--bootstrap", "100", "--ways", "knn,leadline")
+    found = answer(*out, "--learning-curve", "--ablation")
+    assert list(by_name(found)) == ["best_constant", "mixture", "knn", "leadline", "oracle"]
+    curve = {(each["way"], each["queries"]) for each in found["learning_curve"]}
+    trained = found["setup"]["train_queries"]
+    assert curve == {(way, size) for way in ("knn", "leadline") for size in (100, 200, trained)}
+    assert "Learning curve" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_folds_judge_on_every_query_and_the_same_twice(tmp_path: Path) -> None:
+    log = logs.write(tmp_path / "log.parquet", ROWS)
+    told = ("--log", log, "--folds", "3", "--bootstrap", "100", "--ablation")
+    ways = ("--ways", "leadline,leadline_continuation,linear")
+    one = answer(*told, *ways, "--out", tmp_path / "one")
+    two = answer(*told, *ways, "--out", tmp_path / "two")
+    assert one["setup"]["test_queries"] == 300
+    assert next(each["without"] for each in one["ablation"]) == "continuation"
+    assert _timeless(one) == _timeless(two)
+
+
+def _timeless(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **found,
+        "ways": [{**way, "fit_s": 0, "walk_s": 0} for way in found["ways"]],
+    }
+
+
+def test_a_bandit_log_teaches_what_a_full_one_judges(tmp_path: Path) -> None:
+    train = logs.write(tmp_path / "train.parquet", logs.bandit(400).rows)
+    test = logs.write(tmp_path / "test.parquet", [_renamed(row) for row in ROWS])
+    found = answer(
+        *("--train", train, "--test", test, "--out", tmp_path / "out", "--bootstrap", "100"),
+        *("--ways", "leadline", "--ablation"),
+    )
+    assert [each["without"] for each in found["ablation"]] == ["propensity weights"]
+    assert found["setup"]["test_queries"] == 300
+
+
+def _renamed(row: logs.Row) -> logs.Row:
+    return {**row, "query": f"Again: {row['query']}"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--train", "log.csv"),
+        ("--train", "log.csv", "--test", "log.csv", "--log", "log.csv"),
+        (),
+        ("--log", "log.csv", "--folds", "1"),
+        ("--train", "log.csv", "--test", "log.csv", "--folds", "5"),
+        ("--log", "log.csv", "--ways", "knn,magic"),
+        ("--log", "log.csv", "--bootstrap", "3"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_bad_usage(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    logs.write(tmp_path / "log.csv", ROWS[:60])
+    assert run(*arguments, "--out", tmp_path / "out").exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_that_cannot_be_judged_on_is_refused_with_the_reason(tmp_path: Path) -> None:
+    log = logs.write(tmp_path / "log.csv", ROWS)
+    with pytest.raises(InvalidInput, match="0 queries that training has not seen"):
+        answer("--train", log, "--test", log, "--out", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A directory that holds an earlier benchmark."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "benchmark.json").write_text("earlier")
+    return tmp_path / "out"
+
+
+def test_a_benchmark_that_ends_early_leaves_the_one_before_as_it_was(
+    tmp_path: Path, earlier: Path
+) -> None:
+    log = logs.write(tmp_path / "log.csv", ROWS[:45])
+    with pytest.raises(InvalidInput):
+        answer("--log", log, "--out", earlier)
+    assert (earlier / "benchmark.json").read_text() == "earlier"
+    assert [each.name for each in earlier.iterdir()] == ["benchmark.json"]
+
+
+def test_recorded_outcomes_show_leadline_above_the_best_mixture(tmp_path: Path) -> None:
+    path = logs.real("cascades.parquet")
+    found = answer(
+        *("--log", path, "--out", tmp_path / "out", "--bootstrap", "200"),
+        *("--ways", "leadline,leadline_continuation"),
+    )
+    ways = by_name(found)
+    for name in ("leadline", "leadline_continuation"):
+        assert ways[name]["verdict"] == "beats the best mixture"
+        assert ways[name]["worse_budgets"] == 0
