@@ -45,6 +45,11 @@ class Encoded:
         split = len(TEXT_FEATURES)
         return cls(texts=values[:, :split], vectors=values[:, split:], embedder=embedder)
 
+    @property
+    def counted_tokens(self) -> Floats:
+        """Input tokens of each query as the embedder counts them, shape (q,)."""
+        return np.asarray(np.rint(np.expm1(self.texts[:, TEXT_FEATURES.index("text_log_tokens")])))
+
 
 class Projection:
     """Principal components of the embeddings: an estimator from Encoded queries to contexts."""

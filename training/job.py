@@ -61,12 +61,12 @@ def train(
     progress("held-out queries")
     judged = learner().fit(encoded, dataset.rows.take(~held[dataset.rows.query]))
     unseen = judged.predict(encoded, held)
-    seen = figures(dataset, held, unseen, adjust(dataset, forecast, models, seed))
+    seen = figures(dataset, held, unseen, adjust(dataset, forecast, seed))
 
     forecast.fill(held, unseen)
     progress("all queries")
     final = learner().fit(encoded, dataset.rows)
-    return trained(dataset, encoded, final, adjust(dataset, forecast, models, seed), seen)
+    return trained(dataset, encoded, final, adjust(dataset, forecast, seed), seen)
 
 
 def write_bundle(policy: Trained, directory: Path, key: SigningKey, now: datetime) -> Manifest:

@@ -11,12 +11,12 @@ from typing import Self
 
 import numpy as np
 
+from router.policy.spending import SpendingForecast
 from router.types import Arm, Floats, Mask, Model
 from training.contexts import Encoded, Projection
-from training.costs import cost_model, token_model
 from training.dataset import Dataset, Indices, Rows
 from training.estimators import AccuracyModel, ArmTable
-from training.latency import latency_model
+from training.spending import SpendingModel
 
 Progress = Callable[[str], None]
 
@@ -26,14 +26,21 @@ class Forecast:
     """What is predicted for q queries and a arms before calibration, every array (q, a)."""
 
     raw: Floats
-    log_cost: Floats
-    log_tokens: Floats
+    cost_usd: Floats
+    output_tokens: Floats
     log_latency: Floats
+    latency_spread: Floats
 
     @classmethod
     def blank(cls, queries: int, arms: int) -> Forecast:
         """A forecast that is still NaN everywhere."""
         return cls(**{name: np.full((queries, arms), np.nan) for name in cls.__slots__})
+
+    @property
+    def spending(self) -> SpendingForecast:
+        """What is expected to be spent."""
+        names = SpendingForecast.__slots__
+        return SpendingForecast(**{name: getattr(self, name) for name in names})
 
     def fill(self, queries: Mask, other: Forecast) -> None:
         """Writes the other forecast's values of these queries into this one."""
@@ -51,15 +58,13 @@ class Learner:
 
     def fit(self, encoded: Encoded, rows: Rows) -> Self:
         """Learns from the rows alone: also the projection sees no other query."""
-        arms = len(self.arms)
         self.projection_ = Projection(seed=self.seed).fit(encoded, np.unique(rows.query))
         contexts = self.projection_.transform(encoded)
         self.table_ = ArmTable(self.arms, self.models).fit(rows)
         names = self.projection_.spec_.names
         self.accuracy_ = AccuracyModel(names=names, seed=self.seed).fit(contexts, self.table_, rows)
-        self.cost_ = cost_model().fit(contexts, rows, rows.cost_usd, arms)
-        self.tokens_ = token_model().fit(contexts, rows, rows.output_tokens, arms)
-        self.latency_ = latency_model().fit(contexts, rows, rows.latency_s, arms)
+        spending = SpendingModel(arms=self.arms, models=self.models)
+        self.spending_ = spending.fit(contexts, rows, encoded.counted_tokens)
         return self
 
     def predict(self, encoded: Encoded, queries: Mask) -> Forecast:
@@ -67,9 +72,9 @@ class Learner:
         contexts = self.projection_.transform(encoded)[queries]
         forecast = Forecast.blank(len(queries), len(self.arms))
         forecast.raw[queries] = self.accuracy_.predict(contexts)
-        forecast.log_cost[queries] = self.cost_.predict(contexts)
-        forecast.log_tokens[queries] = self.tokens_.predict(contexts)
-        forecast.log_latency[queries] = self.latency_.predict(contexts)
+        spent = self.spending_.predict(contexts, encoded.counted_tokens[queries])
+        for name in SpendingForecast.__slots__:
+            getattr(forecast, name)[queries] = getattr(spent, name)
         return forecast
 
 

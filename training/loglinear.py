@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -16,7 +16,7 @@ from sklearn.linear_model import PoissonRegressor, Ridge
 
 from router.policy.features import TEXT_FEATURES
 from router.types import Floats
-from training.dataset import Indices, Rows
+from training.dataset import Rows
 
 LEAST_ROWS = 30
 """An arm with fewer rows is given its mean logarithm alone."""
@@ -28,45 +28,10 @@ _LEAST_LOG_SCALE, _LEAST_SCALE = 0.5, 0.1
 _LEAST_EMBEDDING_SHARE = 0.5
 
 
-class LogLinear:
-    """A ridge regression per arm on standardised contexts, folded into plain weights.
-
-    After `fit`, `weights_` (a, 1 + f) hold a bias, then a weight per context column; a row
-    is NaN where the rows never had the figure.
-    """
-
-    def __init__(self, *, floor: float, penalty: float = PENALTY) -> None:
-        self.floor = floor
-        self.penalty = penalty
-
-    def fit(self, contexts: Floats, rows: Rows, values: Floats, arms: int) -> Self:
-        """Learns from the rows whose value (n,) is known; contexts are (q, f)."""
-        self.weights_ = np.full((arms, 1 + contexts.shape[1]), np.nan)
-        known = ~np.isnan(values)
-        for arm in range(arms):
-            mine = known & (rows.arm == arm)
-            if mine.any():
-                logs = self.logs(values[mine])
-                self.weights_[arm] = ridge_weights(
-                    contexts[rows.query[mine]], logs, rows.weight[mine], self.penalty
-                )
-        return self
-
-    def predict(self, contexts: Floats) -> Floats:
-        """The expected logarithm for each context and arm, shape (q, a)."""
-        return np.asarray(self.weights_[:, 0] + contexts @ self.weights_[:, 1:].T)
-
-    def logs(self, values: Floats) -> Floats:
-        """Logarithms of the values, of which none counts as less than the floor."""
-        return np.asarray(np.log(np.maximum(values, self.floor)))
-
-
-def ridge_weights(
-    contexts: Floats, logs: Floats, weight: Floats, penalty: float = PENALTY
-) -> Floats:
+def ridge_weights(contexts: Floats, logs: Floats, weight: Floats) -> Floats:
     """A bias and weights (1 + f,) of the mean logarithm, from contexts (n, f) and logs (n,)."""
     bias = float(np.average(logs, weights=weight))
-    return _folded(Ridge(alpha=penalty), bias, contexts, logs, weight)
+    return _folded(Ridge(alpha=PENALTY), bias, contexts, logs, weight)
 
 
 def poisson_weights(contexts: Floats, values: Floats, weight: Floats) -> Floats:
@@ -119,10 +84,3 @@ def scales(contexts: Floats) -> Floats:
 def at_rows(predicted: Floats, rows: Rows) -> Floats:
     """What was predicted (q, a) for each row's query and arm, shape (n,)."""
     return np.asarray(predicted[rows.query, rows.arm])
-
-
-def residuals(predicted: Floats, logs: Floats, rows: Rows, arm: int) -> tuple[Floats, Indices]:
-    """Out-of-fold residuals of one arm's rows where both sides are known, and those rows."""
-    errors = logs - at_rows(predicted, rows)
-    mine = np.flatnonzero((rows.arm == arm) & ~np.isnan(errors))
-    return errors[mine], mine

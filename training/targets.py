@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,14 @@ from router.policy.features import FeatureSpec
 from router.policy.predictor import ArmArrays, Calibration
 from router.policy.tradeoff import Tradeoff
 from router.types import Arm, Floats, Mask, Model
-from training import evidence, latency
+from training import evidence
 from training.calibration import calibrate
 from training.contexts import Encoded
-from training.costs import prior_logs, smearing, with_priors
 from training.dataset import Dataset
 from training.evaluation import Figures, Predicted, prediction_figures, routing_figures
 from training.learner import Forecast, Learner
 from training.loglinear import at_rows
+from training.spending import LatencyShape, finish
 from training.tradeoffs import traced
 
 LEAST_SCORED_ROWS = 50
@@ -34,22 +34,17 @@ _GOLDEN_ROWS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjusted:
-    """What out-of-fold predictions teach on top of the models; arrays as in ArmArrays.
-
-    `cost_logs` (a,) are the priors that stand in where an arm's cost was never logged.
-    """
+    """What out-of-fold predictions teach on top of the models."""
 
     calibration: Calibration
-    smearing: Floats
-    latency_quantiles: Floats
+    latency: LatencyShape
     tradeoff: Tradeoff
     evidence: EvidenceModel
     best_arm: int
-    cost_logs: Floats
 
     def predicted(self, forecast: Forecast) -> Predicted:
         """Calibrated accuracy and mean cost of a forecast."""
-        return _predicted(forecast, self.calibration, self.smearing, self.cost_logs)
+        return _predicted(forecast, self.calibration)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,36 +82,26 @@ def check(dataset: Dataset) -> None:
             )
 
 
-def adjust(dataset: Dataset, forecast: Forecast, models: Sequence[Model], seed: int) -> Adjusted:
+def adjust(dataset: Dataset, forecast: Forecast, seed: int) -> Adjusted:
     """Learns calibration, spread, trade-off and evidence from an out-of-fold forecast."""
-    rows, arms = dataset.rows, len(dataset.arms)
+    rows = dataset.rows
     raw = at_rows(forecast.raw, rows)
     usable = dataset.scored & ~np.isnan(raw)
     calibration = calibrate(raw[usable], rows.score[usable], rows.weight[usable])
-    factors = smearing(forecast.log_cost, rows, arms)
-    logs = prior_logs(dataset.arms, models)
-    predicted = _predicted(forecast, calibration, factors, logs)
+    predicted = _predicted(forecast, calibration)
     tradeoff, best = traced(predicted, dataset.table("score"), dataset.table("cost_usd"))
     rng = np.random.default_rng(seed)
     return Adjusted(
         calibration=calibration,
-        smearing=factors,
-        latency_quantiles=latency.spread(forecast.log_latency, rows, arms),
+        latency=finish(forecast.spending, rows),
         tradeoff=tradeoff,
         evidence=evidence.fit(dataset, predicted.accuracy, rng=rng),
         best_arm=best,
-        cost_logs=logs,
     )
 
 
-def _predicted(
-    forecast: Forecast, calibration: Calibration, factors: Floats, cost_logs: Floats
-) -> Predicted:
-    cost = np.exp(forecast.log_cost) * factors
-    return Predicted(
-        accuracy=calibration(forecast.raw)[0],
-        cost_usd=np.where(np.isnan(cost), np.exp(cost_logs), cost),
-    )
+def _predicted(forecast: Forecast, calibration: Calibration) -> Predicted:
+    return Predicted(accuracy=calibration(forecast.raw)[0], cost_usd=forecast.cost_usd)
 
 
 def figures(dataset: Dataset, held: Mask, forecast: Forecast, adjusted: Adjusted) -> Figures:
@@ -154,16 +139,12 @@ def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
     per_arm = ArmArrays(
         mean_accuracy=learner.table_.mean_accuracy_,
         mean_cost_usd=learner.table_.mean_cost_usd_,
-        cost_weights=with_priors(learner.cost_.weights_, adjusted.cost_logs),
-        cost_smearing=adjusted.smearing,
-        token_weights=learner.tokens_.weights_,
-        latency_weights=learner.latency_.weights_,
-        latency_quantiles=adjusted.latency_quantiles,
     )
     calibration, spec = adjusted.calibration, learner.projection_.spec_
     return {
         **{name: getattr(per_arm, name) for name in ArmArrays.__slots__},
         **{f"calibration_{name}": getattr(calibration, name) for name in Calibration.__slots__},
+        **learner.spending_.finished(adjusted.latency).to_mapping(),
         **adjusted.tradeoff.to_mapping(),
         **adjusted.evidence.to_mapping(),
         "feature_mean": spec.mean,
@@ -181,8 +162,6 @@ def _golden_rows(dataset: Dataset, encoded: Encoded, learner: Learner) -> Floats
 
 
 def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:
-    unpriced = np.isnan(learner.cost_.weights_[:, 0])
-    untimed = np.isnan(learner.latency_.weights_[:, 0])
     return {
         "dataset_digest": dataset.digest,
         "rows": len(dataset.rows),
@@ -191,8 +170,8 @@ def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:
         "arms": len(dataset.arms),
         "watermark": dataset.watermark.isoformat() if dataset.watermark else None,
         "seed": learner.seed,
-        "arms_with_prior_cost": _keys(dataset, unpriced),
-        "arms_without_latency": _keys(dataset, untimed),
+        "arms_with_prior_cost": _keys(dataset, ~learner.spending_.costed_),
+        "arms_without_latency": _keys(dataset, ~learner.spending_.timed_),
         "held_out": held_out,
     }
 

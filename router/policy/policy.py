@@ -13,6 +13,7 @@ from router.policy.embedding import Embedder
 from router.policy.fallback import StaticPredictor, estimate_tokens
 from router.policy.features import Context, FeatureSpec
 from router.policy.predictor import ArmArrays, Booster, Calibration, LearnedPredictor, Predictor
+from router.policy.spending import SpendingArrays
 from router.policy.tradeoff import Tradeoff
 from router.types import Arm, Catalog, Floats, PolicySource, Predictions, Strategy
 
@@ -113,6 +114,7 @@ class Learned:
             calibration=calibration(self.arrays),
             trained_arms=self.trained_arms,
             arrays=ArmArrays.from_mapping(self.arrays),
+            spending=SpendingArrays.from_mapping(self.arrays),
             catalog=catalog,
         )
         return Policy(

@@ -1,23 +1,20 @@
 """What each arm is expected to bring for a query: accuracy, cost, latency, tokens, energy.
 
-Accuracy comes from one LightGBM model over (query, arm) rows and is calibrated; cost,
-output tokens and latency come from one log-linear model per arm on the same context.
-All arms are predicted in one call.
+Accuracy comes from one LightGBM model over (query, arm) rows and is calibrated; what an
+arm spends comes from `spending`. All arms are predicted in one call.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from router.policy.arms import ARM_FEATURES, describe
 from router.policy.features import Context
-from router.policy.priors import LATENCY_SPREAD, prior
+from router.policy.spending import SpendingArrays, SpendingPredictor
 from router.types import Arm, Catalog, Floats, Model, Predictions
 
 
@@ -46,24 +43,12 @@ class Predictor(Protocol):
 class ArmArrays:
     """What was learnt per arm; the names are those of the bundle's arrays.
 
-    With a arms and f context columns: the weights are (a, 1 + f), a bias first, and give
-    a natural logarithm; `cost_smearing` (a,) turns the mean log cost into the mean cost
-    (Duan 1983); `latency_quantiles` (a, 3) are the residual quantiles 0.5, 0.95 and 0.99
-    of log latency. A row is NaN where the log never had the figure. `mean_accuracy` and
-    `mean_cost_usd` (a,) are the training log's.
+    `mean_accuracy` and `mean_cost_usd` (a,) are the training log's, NaN where it never had
+    the figure.
     """
 
     mean_accuracy: Floats
     mean_cost_usd: Floats
-    cost_weights: Floats
-    cost_smearing: Floats
-    token_weights: Floats
-    latency_weights: Floats
-    latency_quantiles: Floats
-
-    def take(self, rows: NDArray[np.intp]) -> ArmArrays:
-        """The arrays of the arms at `rows`, in that order."""
-        return ArmArrays(**{name: getattr(self, name)[rows] for name in self.__slots__})
 
     @classmethod
     def from_mapping(cls, arrays: Mapping[str, Floats]) -> ArmArrays:
@@ -103,6 +88,7 @@ class LearnedPredictor:
         calibration: Calibration,
         trained_arms: Sequence[Arm],
         arrays: ArmArrays,
+        spending: SpendingArrays,
         catalog: Catalog,
     ) -> None:
         """Binds what was trained to the catalog's arms.
@@ -122,12 +108,9 @@ class LearnedPredictor:
                 for arm, model, row in zip(catalog.arms, models, rows, strict=True)
             ]
         ).reshape(len(rows), len(ARM_FEATURES))
-        bound = _bind(arrays, rows, catalog.arms, models)
-        weights = np.concatenate((bound.cost_weights, bound.token_weights, bound.latency_weights))
-        self._bias, self._slopes = weights[:, 0], np.ascontiguousarray(weights[:, 1:])
-        self._smearing = np.log(bound.cost_smearing)
-        self._latency_quantiles = np.ascontiguousarray(bound.latency_quantiles.T)
-        self._energy_wh_per_token = np.array([m.energy_wh_per_ktok / 1_000 for m in models])
+        self._spending = SpendingPredictor(
+            arrays=spending, trained_arms=trained_arms, catalog=catalog
+        )
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -145,26 +128,21 @@ class LearnedPredictor:
     def predict(self, contexts: Sequence[Context]) -> list[Predictions]:
         """As Predictor says."""
         values = np.stack([context.values for context in contexts])
-        input_tokens = np.array([[context.input_tokens] for context in contexts])
+        input_tokens = np.array([context.input_tokens for context in contexts], np.float64)
         raw = self._booster.predict(self.rows(values), raw_score=True, num_threads=1)
         accuracy, low, high = self._calibration(raw.reshape(len(values), -1))
-        logs = self._bias + np.matvec(self._slopes, values)
-        log_cost, log_tokens, log_latency = np.split(logs, 3, axis=1)
-        cost_usd, tokens = np.exp(log_cost + self._smearing), np.exp(log_tokens)
-        latency_s = np.exp(log_latency[:, None, :] + self._latency_quantiles)
-        spent = input_tokens + np.where(tokens > 0, tokens, 0.0)
-        energy_wh = spent * self._energy_wh_per_token
+        spent = self._spending.predict(values, input_tokens)
         return [
             Predictions(
                 accuracy=accuracy[row],
                 accuracy_low=low[row],
                 accuracy_high=high[row],
-                cost_usd=cost_usd[row],
-                latency_p50_s=latency_s[row, 0],
-                latency_p95_s=latency_s[row, 1],
-                latency_p99_s=latency_s[row, 2],
-                output_tokens=tokens[row],
-                energy_wh=energy_wh[row],
+                cost_usd=spent.cost_usd[row],
+                latency_p50_s=spent.latency_s[row, 0],
+                latency_p95_s=spent.latency_s[row, 1],
+                latency_p99_s=spent.latency_s[row, 2],
+                output_tokens=spent.output_tokens[row],
+                energy_wh=spent.energy_wh[row],
             )
             for row in range(len(values))
         ]
@@ -180,27 +158,3 @@ def _descriptor(arm: Arm, model: Model, row: int | None, arrays: ArmArrays) -> F
         mean_accuracy=float(arrays.mean_accuracy[row]),
         mean_cost_usd=float(arrays.mean_cost_usd[row]),
     )
-
-
-def _bind(
-    arrays: ArmArrays, rows: Sequence[int | None], arms: Sequence[Arm], models: Sequence[Model]
-) -> ArmArrays:
-    """The arrays of the arms, with the published priors where an arm has no row."""
-    bound = arrays.take(np.array([0 if row is None else row for row in rows], dtype=np.intp))
-    for place, row in enumerate(rows):
-        if row is None:
-            _set_prior(bound, place, arms[place], models[place])
-    return bound
-
-
-def _set_prior(bound: ArmArrays, place: int, arm: Arm, model: Model) -> None:
-    expected = prior(arm, model)
-    for weights, value in (
-        (bound.cost_weights, expected.cost_usd),
-        (bound.token_weights, expected.output_tokens),
-        (bound.latency_weights, expected.latency_s),
-    ):
-        weights[place] = 0.0
-        weights[place, 0] = math.log(max(value, 1e-12))
-    bound.cost_smearing[place] = 1.0
-    bound.latency_quantiles[place] = LATENCY_SPREAD

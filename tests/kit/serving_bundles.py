@@ -14,6 +14,7 @@ from router.bundle.embedder import describe_embedder, load_embedder
 from router.bundle.writer import write
 from router.policy.arms import describe
 from router.policy.features import FeatureSpec
+from router.policy.spending import COST, OUTPUT, SpendingArrays
 from router.policy.tradeoff import Tradeoff
 from router.types import Catalog, Floats
 from tests.kit.bundles import KEY, NOW
@@ -91,10 +92,21 @@ def _train(catalog: Catalog, trees: int, leaves: int) -> tuple[str, Floats, Floa
     return booster.model_to_string(), rows, raw
 
 
+def _spending(arms: int, mean_cost_usd: float) -> SpendingArrays:
+    weights = np.zeros((arms, 4, 1 + len(features().context_names)))
+    weights[:, OUTPUT, 0], weights[:, COST, 0] = np.log(100.0), np.log(mean_cost_usd)
+    return SpendingArrays(
+        weights=weights,
+        bounds=np.tile(np.array([-np.inf, np.inf]), (arms, 4, 1)),
+        billed_input=np.tile(np.array([0.0, 1.0]), (arms, 1)),
+        billed_output=np.tile(np.array([0.0, 1.0]), (arms, 1)),
+        priced=np.zeros(arms),
+        latency_quantiles=np.tile(np.array([0.0, 0.5, 1.0]), (arms, 1)),
+    )
+
+
 def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
-    arms, width = len(catalog.arms), 1 + len(features().context_names)
-    bias = np.zeros((arms, width))
-    bias[:, 0] = 1.0
+    arms = len(catalog.arms)
     rising = np.linspace(-6, 6, 40)
     probability = 1 / (1 + np.exp(-rising))
     curve = Tradeoff(
@@ -109,11 +121,7 @@ def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
         "feature_bounds": features().bounds,
         "mean_accuracy": np.full(arms, 0.5),
         "mean_cost_usd": np.full(arms, mean_cost_usd),
-        "cost_weights": bias * np.log(mean_cost_usd),
-        "cost_smearing": np.ones(arms),
-        "token_weights": bias * np.log(100.0),
-        "latency_weights": np.zeros((arms, width)),
-        "latency_quantiles": np.tile(np.array([0.0, 0.5, 1.0]), (arms, 1)),
+        **_spending(arms, mean_cost_usd).to_mapping(),
         "calibration_scores": rising,
         "calibration_accuracy": probability,
         "calibration_low": np.maximum(probability - 0.05, 0),

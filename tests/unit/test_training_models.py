@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.policy.priors import LATENCY_SPREAD
 from router.types import Floats
 from tests.kit import logs
 from training import evidence
 from training.calibration import calibrate, calibration_error
-from training.costs import cost_model, smearing
 from training.dataset import Dataset
-from training.latency import conformal, latency_model, spread
 from training.models import described
 from training.splits import folds, holdout
 
@@ -84,56 +81,6 @@ def test_without_tokens_prices_follow_the_mean_cost() -> None:
     rows = [logs.row(f"q{i}", f"t{i}", i % 2, cost_usd=(0.001, 0.1)[i % 2]) for i in range(10)]
     large, small = described(logs.dataset(rows))
     assert 0 < small.input_usd_per_mtok < large.input_usd_per_mtok
-
-
-def _halves(dataset: Dataset) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    from router.policy.features import text_features
-
-    contexts = np.array([text_features(text, 10) for text in dataset.queries])
-    return contexts, np.asarray(folds(dataset.queries, 2) == 0)
-
-
-def test_expected_costs_are_right_on_average_for_every_arm() -> None:
-    dataset = logs.simulated(1_500).dataset
-    contexts, first = _halves(dataset)
-    inside = first[dataset.rows.query]
-    train, test = dataset.rows.take(inside), dataset.rows.take(~inside)
-    predicted = cost_model().fit(contexts, train, train.cost_usd, 3).predict(contexts)
-    expected = np.exp(predicted) * smearing(predicted, test, 3)
-    for arm in range(3):
-        mine = test.arm == arm
-        guess = expected[test.query[mine], arm]
-        assert guess.mean() == pytest.approx(test.cost_usd[mine].mean(), rel=0.1)
-        assert np.corrcoef(guess, test.cost_usd[mine])[0, 1] > 0.6
-
-
-def test_latency_quantiles_cover_as_they_promise() -> None:
-    dataset = logs.simulated(3_000).dataset
-    contexts, first = _halves(dataset)
-    inside = first[dataset.rows.query]
-    train, test = dataset.rows.take(inside), dataset.rows.take(~inside)
-    predicted = latency_model().fit(contexts, train, train.latency_s, 3).predict(contexts)
-    fresh = test.take(np.arange(len(test)) % 2 == 0)
-    bound = predicted[:, :, None] + spread(predicted, fresh, 3)
-    rest = test.take(np.arange(len(test)) % 2 == 1)
-    covered = (np.log(rest.latency_s)[:, None] <= bound[rest.query, rest.arm]).mean(axis=0)
-    assert covered == pytest.approx([0.5, 0.95, 0.99], abs=0.045)
-    assert np.exp(spread(predicted, test, 3)[0, 1]) == pytest.approx(
-        np.exp(logs.LATENCY_SIGMA * 1.645), rel=0.15
-    )
-
-
-def test_few_residuals_give_no_tighter_quantiles_than_the_prior() -> None:
-    assert conformal(np.zeros(5)).tolist() == [0.0, *LATENCY_SPREAD[1:]]
-
-
-def test_an_arm_with_few_rows_is_given_its_mean_and_one_without_any_nothing() -> None:
-    rows = [logs.row(f"q{i}", logs.text(i, i % 6), 0, cost_usd=0.01 * (i + 1)) for i in range(20)]
-    dataset = logs.dataset([*rows, logs.row("q", "text", 1, score=1)])
-    contexts, _ = _halves(dataset)
-    weights = cost_model().fit(contexts, dataset.rows, dataset.rows.cost_usd, 2).weights_
-    assert np.isnan(weights[0]).all()
-    assert not weights[1, 1:].any()
 
 
 def test_a_calibrated_probability_holds() -> None:
