@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -115,6 +116,21 @@ def test_rivals_learn_from_a_bandit_log_too(name: str) -> None:
     walked = WAYS[name]().fit(train_side).walk(SPLIT.test, VALUES)
     assert walked.predicted is not None
     assert not np.isnan(walked.predicted.accuracy).any()
+
+
+class Interrupted:
+    """Does with Ctrl-C what scikit-learn's networks do."""
+
+    def fit(self, _features: Floats, _targets: Floats) -> None:
+        warnings.warn("Training interrupted by user.", stacklevel=1)
+
+    def predict(self, features: Floats) -> Floats:
+        return features
+
+
+def test_ctrl_c_during_a_fit_is_never_half_a_fit() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rivals.Rival("x", ENCODER.vectors, lambda _rows: Interrupted()).fit(SPLIT.train)
 
 
 def test_a_regressor_per_pattern_leaves_unknown_arms_unknown() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,58 +58,30 @@ class Drawn:
 
 def drawn(results: Results) -> list[Drawn]:
     """All figures that have something to show."""
-    return [Drawn(title=title, note=note, svg=svg) for title, note, svg in _drawn(results)]
+    return [
+        Drawn(title=each.title, note=each.note, svg=_svg(each, results))
+        for each in _SKETCHES
+        if each.has(results)
+    ]
 
 
-def _drawn(results: Results) -> Iterable[tuple[str, str, str]]:
-    yield (
-        "Frontier",
-        "Mean accuracy against mean cost; every way's own envelope, bands are 95 %.",
-        _svg(lambda axes: _frontier(axes, results), height=5.6),
-    )
-    if any(way.budgets for way in results.ways):
-        yield (
-            "Against the best mixture of constants",
-            "Accuracy above the best mixture of constants at each budget that a way reaches.",
-            _svg(lambda axes: _differences(axes, results)),
-        )
-    if results.calibration:
-        yield (
-            "Calibration",
-            "Leadline's predicted accuracy against the mean score, over (query, arm) rows.",
-            _svg(lambda axes: _calibration(axes, results), width=5.2, height=4.8),
-        )
-    if results.latency_coverage:
-        yield (
-            "Latency coverage",
-            "Share of latencies at or below the predicted 0.95 quantile; the band is 0.935-0.965.",
-            _svg(lambda axes: _coverage(axes, results), height=_tall(len(results.constants))),
-        )
-    if results.importance:
-        yield (
-            "Importance",
-            "Share of the loss that splits on a feature took away in the accuracy model.",
-            _svg(lambda axes: _importance(axes, results), height=6.4),
-        )
-    if results.learning_curve:
-        yield (
-            "Learning curve",
-            "Gap closed against the number of training queries.",
-            _svg(lambda axes: _learning_curve(axes, results)),
-        )
-    if results.ablation:
-        yield (
-            "Ablation",
-            "How much of the gap each part closes, on top of all others.",
-            _svg(lambda axes: _ablation(axes, results), height=_tall(len(results.ablation))),
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sketch:
+    """How a figure is drawn, whether there is anything to draw, and its size in inches."""
+
+    title: str
+    note: str
+    draw: Callable[[Axes, Results], None]
+    has: Callable[[Results], object]
+    height: Callable[[Results], float] = lambda _results: 4.4
+    width: float = 8.6
 
 
-def _svg(draw: Callable[[Axes], None], *, width: float = 8.6, height: float = 4.4) -> str:
+def _svg(sketch: _Sketch, results: Results) -> str:
     """The same results give the same bytes."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": draw.__qualname__}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": sketch.title}):
+        figure = Figure(figsize=(sketch.width, sketch.height(results)), layout="constrained")
+        sketch.draw(figure.add_subplot(), results)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
@@ -142,12 +114,18 @@ def _frontier(axes: Axes, results: Results) -> None:
 
 def _name_points(axes: Axes, results: Results, costs: Floats, scores: Floats) -> None:
     """Names the constants, unless they are too many to be read."""
+    middle = float(np.sqrt(max(costs.min(), 1e-12) * costs.max()))
     for constant, cost, score in zip(results.constants, costs, scores, strict=True):
         if len(costs) <= 12 or constant.arm in {results.best_constant, results.cheapest_constant}:
-            text = constant.arm.removesuffix(":single")
+            side, away = ("right", -5) if cost > middle else ("left", 5)
             axes.annotate(
-                text, (cost, score), xytext=(4, -9), textcoords="offset points", fontsize=7
-            )
+                constant.arm.removesuffix(":single"),
+                (cost, score),
+                xytext=(away, -9),
+                textcoords="offset points",
+                ha=side,
+                fontsize=7,
+            ).set_in_layout(False)
 
 
 def _own(axes: Axes, way: WayFigures) -> None:
@@ -265,3 +243,55 @@ def _ends(found: list[Interval]) -> Floats:
     low = [max(each.estimate - each.low, 0.0) for each in found]
     high = [max(each.high - each.estimate, 0.0) for each in found]
     return np.array((low, high))
+
+
+_SKETCHES = (
+    _Sketch(
+        title="Frontier",
+        note="Mean accuracy against mean cost; every way's own envelope, bands are 95 %.",
+        draw=_frontier,
+        has=lambda results: results.constants,
+        height=lambda _results: 5.6,
+    ),
+    _Sketch(
+        title="Against the best mixture of constants",
+        note="Accuracy above the best mixture of constants at each budget that a way reaches.",
+        draw=_differences,
+        has=lambda results: any(way.budgets for way in results.ways),
+    ),
+    _Sketch(
+        title="Calibration",
+        note="Leadline's predicted accuracy against the mean score, over (query, arm) rows.",
+        draw=_calibration,
+        has=lambda results: results.calibration,
+        height=lambda _results: 4.8,
+        width=5.2,
+    ),
+    _Sketch(
+        title="Latency coverage",
+        note="Share of latencies up to the predicted 0.95 quantile; the band is 0.935-0.965.",
+        draw=_coverage,
+        has=lambda results: results.latency_coverage,
+        height=lambda results: _tall(len(results.constants)),
+    ),
+    _Sketch(
+        title="Importance",
+        note="Share of the loss that splits on a feature took away in the accuracy model.",
+        draw=_importance,
+        has=lambda results: results.importance,
+        height=lambda _results: 6.4,
+    ),
+    _Sketch(
+        title="Learning curve",
+        note="Gap closed against the number of training queries.",
+        draw=_learning_curve,
+        has=lambda results: results.learning_curve,
+    ),
+    _Sketch(
+        title="Ablation",
+        note="How much of the gap each part closes, on top of all others.",
+        draw=_ablation,
+        has=lambda results: results.ablation,
+        height=lambda results: _tall(len(results.ablation)),
+    ),
+)

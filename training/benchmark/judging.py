@@ -108,10 +108,7 @@ class Judge:
             gap_closed=interval(self.gap(curves.added)),
             gap_closed_alone=alone,
             against_best_constant=against,
-            cost_shares=tuple(
-                CostShare(of_accuracy=target, cost=interval(curves.cost_shares[:, place]))
-                for place, target in enumerate(TARGETS)
-            ),
+            cost_shares=_shares(curves),
             worse_budgets=worse,
             better_budgets=sum(each.low > _SLACK for each in differences),
             unreached_budgets=len(budgets) - len(differences),
@@ -119,10 +116,7 @@ class Judge:
             aiq=aiq(points[0], float(cost_usd.min()), float(cost_usd.max())),
             pgr=recovered(points[0], self.constants[scale.cheapest_arm], self.best[0]),
             prediction=self._prediction(walked),
-            points=tuple(
-                Point(cost_usd=float(cost), accuracy=float(accuracy))
-                for cost, accuracy in points[0]
-            ),
+            points=_plain(points[0]),
             budgets=budgets,
             fit_s=self.trial.taken_s[name][0],
             walk_s=self.trial.taken_s[name][1],
@@ -176,6 +170,18 @@ def _against_mixture(alone: Interval) -> str:
     if alone.high < -_SLACK:
         return "loses to the best mixture"
     return "beats the best mixture" if alone.low > _SLACK else "no better than the best mixture"
+
+
+def _shares(curves: Curves) -> tuple[CostShare, ...]:
+    found = [interval(share) for share in curves.cost_shares.T]
+    return tuple(
+        CostShare(of_accuracy=target, cost=cost)
+        for target, cost in zip(TARGETS, found, strict=True)
+    )
+
+
+def _plain(points: Floats) -> tuple[Point, ...]:
+    return tuple(Point(cost_usd=float(cost), accuracy=float(score)) for cost, score in points)
 
 
 def _over(costs_usd: Floats, cost_usd: float) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import lightgbm
@@ -35,6 +36,7 @@ _DECAYS = (3.0, 10.0, 30.0, 100.0)
 _FOLDS, _MLP_FOLDS = 5, 3
 _EPOCHS = 100
 _LEAST_COST_USD = 1e-12
+_INTERRUPTED = "Training interrupted by user"
 _TREES = 120
 
 
@@ -99,8 +101,7 @@ class Rival:
     def fit(self, train: Dataset) -> Self:
         """Learns both models."""
         features, cost_usd = self.features(train), train.table("cost_usd")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with _interruptible():
             self.accuracy_ = PerArm(self.make).fit(features, train.table("score"))
         logs = np.log(np.maximum(cost_usd, _LEAST_COST_USD))
         self.cost_ = PerArm(linear_regressor).fit(features, logs)
@@ -114,6 +115,20 @@ class Rival:
         cost_usd = np.exp(self.cost_.predict(features)) * self.smearing_
         chosen = best_arms(accuracy, cost_usd, values_usd)
         return spent(chosen, test, Predicted(accuracy=accuracy))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets Ctrl-C through, which scikit-learn's networks turn into a warning and half a fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("error", _INTERRUPTED)
+        try:
+            yield
+        except UserWarning as warning:
+            if _INTERRUPTED in str(warning):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _ratio(told: Floats, foretold: Floats) -> Floats:
@@ -135,6 +150,7 @@ def knn(encoder: Encoder, seed: int) -> Rival:
             {"n_neighbors": fitting},
             scoring="neg_mean_squared_error",
             cv=KFold(_FOLDS, shuffle=True, random_state=seed),
+            error_score="raise",
         )
         return search
 
@@ -162,6 +178,7 @@ def mlp(encoder: Encoder, seed: int) -> Rival:
             {"mlpregressor__alpha": _DECAYS},
             scoring="neg_mean_squared_error",
             cv=KFold(_MLP_FOLDS, shuffle=True, random_state=seed),
+            error_score="raise",
         )
         return search
 
