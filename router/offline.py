@@ -6,11 +6,12 @@ id, from which exploration draws, is a hash of the query's id and the slo's plac
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
+from uuid import UUID
 
 from router import pipeline
 from router.bundle import loader
@@ -21,52 +22,19 @@ from router.errors import BundleRefused, Infeasible
 from router.ids import derived_uuid7
 from router.loading import bind, learned
 from router.policy import policy as policies
-from router.policy.continuation import Tried
 from router.policy.policy import Predicted
+from router.replaying import Asked, Part, Recorded, Replayed
 from router.settings import Settings
-from router.types import Arm, Bounds, Catalog, Decision, Evidence, Query, Slo
+from router.types import Arm, Bounds, Catalog, Decision, Query, Slo
+
+__all__ = ["Asked", "Policy", "Recorded", "Replayed"]
 
 SIGNING_KEY = Path("keys/signing.key")
 
 _BATCH_TEXTS = 256
+_MOST_KEPT_PAIRS = 5_000_000
 
 _SLO, _BOUNDS = Slo(), Bounds()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A query with its caller's id."""
-
-    query_id: str
-    text: str
-
-
-class Recorded(Protocol):
-    """A query of an outcome log: which arms have a row, and what a row shows once attempted."""
-
-    @property
-    def asked(self) -> Asked:
-        """The query."""
-
-    @property
-    def arms(self) -> Collection[str]:
-        """Keys of the arms that have a row."""
-
-    def attempt(self, arm: str) -> Evidence:
-        """What the row of the arm shows: confidence, cost and latency, never its score."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """What a policy did with a recorded query: its attempts and whose answer it kept.
-
-    Without attempts there is the reason why no arm could be run.
-    """
-
-    query_id: str
-    attempts: tuple[tuple[Arm, Evidence], ...] = ()
-    final: Arm | None = None
-    reason: str = ""
 
 
 class Policy:
@@ -156,9 +124,15 @@ class Policy:
         only when the policy attempts its arm.
         """
         known = self._predicted([each.asked.text for each in log])
+        keep = len(log) * len(self.arms) ** 2 <= _MOST_KEPT_PAIRS
+        parts = [
+            Part(self._policy, log[start : start + _BATCH_TEXTS], known, keep=keep)
+            for start in range(0, len(log), _BATCH_TEXTS)
+        ]
         for place, slo in enumerate(slos):
-            for recorded in log:
-                yield place, self._replay(recorded, known[recorded.asked.text], slo, place)
+            for part in parts:
+                for replayed in part.replay(slo, partial(self._identify, place)):
+                    yield place, replayed
 
     def _predicted(self, texts: Sequence[str]) -> Mapping[str, Predicted]:
         """What the policy makes of each text, worked out once for all slos."""
@@ -184,47 +158,13 @@ class Policy:
             Query(text=asked.text),
             slo,
             bounds,
-            decision_id=derived_uuid7(self.manifest.created_at, asked.query_id, str(place)),
+            decision_id=self._identify(place, asked.query_id),
             now=now,
             predicted=predicted,
         )
 
-    def _replay(self, recorded: Recorded, predicted: Predicted, slo: Slo, place: int) -> Replayed:
-        asked, bounds = recorded.asked, Bounds(allowed_arms=frozenset(recorded.arms))
-        try:
-            now = self.manifest.created_at
-            decision = self._decide(asked, predicted, slo=slo, place=place, bounds=bounds, now=now)
-        except Infeasible as error:
-            return Replayed(query_id=asked.query_id, reason=error.message)
-        tried, kept = _walk(self._policy, recorded, predicted, decision, bounds)
-        arms = [self.arms[each.index] for each in tried]
-        return Replayed(
-            query_id=asked.query_id,
-            attempts=tuple(zip(arms, (each.evidence for each in tried), strict=True)),
-            final=arms[kept],
-        )
-
-
-def _walk(
-    policy: policies.Policy,
-    recorded: Recorded,
-    predicted: Predicted,
-    decision: Decision,
-    bounds: Bounds,
-) -> tuple[list[Tried], int]:
-    """The attempts, and the place of the one whose answer is kept."""
-    query = Query(text=recorded.asked.text, input_tokens=decision.input_tokens)
-    tried: list[Tried] = []
-    index: int | None = decision.choice.index
-    kept = 0
-    while index is not None:
-        evidence = recorded.attempt(decision.arms[index].key)
-        tried.append(Tried(index=index, evidence=evidence))
-        index = None
-        if decision.should_continue:
-            step = pipeline.go_on(policy, query, decision.slo, bounds, tried, predicted=predicted)
-            kept, index = (step.best, step.next_index) if step else (0, None)
-    return tried, kept
+    def _identify(self, place: int, query_id: str) -> UUID:
+        return derived_uuid7(self.manifest.created_at, query_id, str(place))
 
 
 def _trusted(settings: Settings, given: Iterable[str]) -> Mapping[str, bytes]:

@@ -14,10 +14,11 @@ from uuid import UUID
 
 from router.errors import Infeasible
 from router.policy.choice import choose
-from router.policy.continuation import Step, Tried, plan
+from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.exploration import explore
+from router.policy.planning import Ahead, planned
 from router.policy.policy import Policy, Predicted
-from router.types import Bounds, Decision, Query, Slo
+from router.types import Bounds, Choice, Decision, Predictions, Query, Slo
 
 
 def decide(
@@ -41,10 +42,8 @@ def decide(
     known = predicted or policy.predict([query.text])[0]
     predictions = known.predictions
     query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
-    eligible = policy.table.eligible(query, slo, bounds)
-    choice = choose(predictions, eligible, slo, bounds, policy.tradeoff)
+    choice = first(policy, known, query, slo, bounds)
     choice = explore(choice, slo.exploration_rate, uniform(decision_id))
-    evidence = policy.evidence
     return Decision(
         decision_id=decision_id,
         occurred_at=now,
@@ -56,8 +55,30 @@ def decide(
         slo=slo,
         policy_version=policy.version,
         policy_source=policy.source,
-        should_continue=evidence is not None and evidence.informs(choice.index),
+        should_continue=_worth_waiting(policy, predictions, choice.index, slo, bounds),
     )
+
+
+def first(
+    policy: Policy,
+    known: Predicted,
+    query: Query,
+    slo: Slo,
+    bounds: Bounds,
+    *,
+    ahead: Ahead | None = None,
+) -> Choice:
+    """Chooses the first arm, before exploration; planned, when the caller may continue.
+
+    `ahead` is the policy's own, where it was worked out for many queries together.
+    """
+    eligible, continuation = policy.table.eligible(query, slo, bounds), policy.continuation
+    predictions, tradeoff, utility = known.predictions, policy.tradeoff, None
+    if bounds.may_continue and continuation is not None and continuation.informs:
+        ahead = ahead or continuation.ahead(predictions.accuracy[None])
+        utility = planned(ahead, predictions, slo, bounds)
+        tradeoff = continuation.tradeoff
+    return choose(predictions, eligible, slo, bounds, tradeoff, utility=utility)
 
 
 def go_on(
@@ -70,7 +91,8 @@ def go_on(
     predicted: Predicted | None = None,
 ) -> Step | None:
     """Decides what follows the attempts so far; None when the policy learnt no evidence."""
-    if policy.evidence is None or policy.tradeoff is None:
+    continuation, what_for = policy.continuation, aim(policy, slo, bounds)
+    if continuation is None or what_for is None:
         return None
     known = predicted or policy.predict([query.text])[0]
     return plan(
@@ -79,9 +101,30 @@ def go_on(
         tried,
         slo,
         bounds,
-        evidence_model=policy.evidence,
-        tradeoff=policy.tradeoff,
+        evidence=continuation.evidence,
+        aim=what_for,
     )
+
+
+def aim(policy: Policy, slo: Slo, bounds: Bounds) -> Aim | None:
+    """What continuation is for, on the curve that fits how the caller uses the policy."""
+    continuation, tradeoff = policy.continuation, policy.tradeoff
+    if continuation is None or tradeoff is None or not continuation.informs:
+        return None
+    return Aim.of(slo, continuation.tradeoff if bounds.may_continue else tradeoff)
+
+
+def _worth_waiting(
+    policy: Policy, predictions: Predictions, index: int, slo: Slo, bounds: Bounds
+) -> bool:
+    """Whether a second attempt after the arm at `index` is expected to add anything."""
+    continuation, what_for = policy.continuation, aim(policy, slo, bounds)
+    if continuation is None or what_for is None:
+        return False
+    if what_for.floor is not None:
+        return continuation.evidence.informs(index)
+    accuracy, cost_usd = predictions.accuracy, predictions.cost_usd
+    return continuation.gain_usd(index, accuracy, cost_usd, what_for.value_usd) > 0.0
 
 
 def uniform(decision_id: UUID) -> float:

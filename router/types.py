@@ -342,7 +342,8 @@ class Bounds:
     """What one request asks on top of its slo.
 
     `compute_budget` from 1 to 100 caps an arm's compute relative to one single pass;
-    0 leaves it to the slo.
+    0 leaves it to the slo. `may_continue` says that the caller is willing to send evidence
+    to Continue, so that the first arm is planned with those that may follow.
     """
 
     max_cost_usd: float | None = None
@@ -350,6 +351,7 @@ class Bounds:
     compute_budget: int = 0
     allowed_arms: frozenset[str] = frozenset()
     excluded_arms: frozenset[str] = frozenset()
+    may_continue: bool = False
 
     def __post_init__(self) -> None:
         _positive("max_cost_usd", self.max_cost_usd)

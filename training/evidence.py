@@ -1,122 +1,121 @@
-"""Evidence: how an attempt's confidence moves the belief in its answer, and in other arms'."""
+"""Evidence: what the log teaches about confidence, by moments of a Gaussian copula.
+
+Three steps: confidence becomes a surprise, by its rank and by what the prediction lets
+expect; the surprise of one arm is correlated with the outcome of each; and surprises with
+one another. Each correlation is shrunk, the more the fewer rows tell it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from scipy.special import ndtri
+from scipy.stats import norm, rankdata
 
-from router.policy.continuation import EvidenceModel
-from router.types import Floats
-from training.dataset import Dataset, Rows
-from training.loglinear import at_rows
+from router.policy.evidence import EvidenceModel, probit
+from router.types import Floats, Mask
+from training.dataset import Dataset
 
-LEAST_ROWS = 100
-LEAST_POOLED_ROWS = 20
-_CLIP = 1e-4
-_PENALTY_INVERSE = 1.0
-_MOST_PAIRS = 200_000
+LEAST_ROWS = 50
+"""Scored rows with confidence that an arm needs to inform of anything."""
+
+KNOTS = 64
+_FURTHEST = 2.5
+_MOST_CORRELATION = 0.95
+_PRIOR_ROWS = 30.0
+_PRIOR_INFORMATION = 2.0
+_LEAST_LIKENESS = 0.05
 
 
-def fit(dataset: Dataset, accuracy: Floats, *, rng: np.random.Generator) -> EvidenceModel:
+def fit(dataset: Dataset, accuracy: Floats) -> EvidenceModel:
     """Learns from out-of-fold predictions (q, a) and the confidences in the log.
 
-    Confidence is standardised per arm, so that arms with few rows can share what all of
-    them show: an arm has weights of its own from 100 scored rows with confidence on, and
-    the pooled ones from 20 on. Below that, or where confidence never varies, it informs
-    nothing: its weights are NaN.
+    An arm informs nothing where fewer than 50 of its scored rows have a confidence, or
+    where it never varies, or its outcome never does.
     """
-    arms = len(dataset.arms)
-    model = EvidenceModel(
-        weights=np.full((arms, 3), np.nan),
-        center=np.zeros(arms),
-        scale=np.ones(arms),
-        transfer=0.0,
+    confidence, score = dataset.table("confidence"), dataset.table("score")
+    weight = dataset.table("weight")
+    mu = probit(accuracy)
+    known = ~np.isnan(confidence) & ~np.isnan(score) & ~np.isnan(mu)
+    informing = np.array([_informs(confidence[:, j], score[:, j], known[:, j]) for j in _each(mu)])
+    knots, scores = _ranks(confidence, known & informing)
+    ranked = np.stack([np.interp(confidence[:, j], knots[j], scores[j]) for j in _each(mu)], axis=1)
+    expected, spread = _expected(ranked, mu, known & informing)
+    surprise = (ranked - expected[:, 0] - expected[:, 1] * mu) / spread
+    shown = np.where(informing & ~np.isnan(surprise) & ~np.isnan(mu), surprise, 0.0)
+    likeness = _likeness(shown)
+    return EvidenceModel(
+        knots=knots,
+        scores=scores,
+        expected=expected,
+        spread=spread,
+        transfer=_transfer(shown, score - accuracy, mu, np.nan_to_num(weight), likeness),
+        likeness=likeness,
     )
-    prior = log_odds(accuracy)
-    unknown = np.isnan(dataset.rows.confidence) | np.isnan(at_rows(prior, dataset.rows))
-    rows = dataset.rows.take(dataset.scored & ~unknown)
-    informing = [arm for arm in range(arms) if _standardise(model, arm, rows)]
-    pooled = _weights(model, rows.take(np.isin(rows.arm, informing)), prior)
-    for arm in informing:
-        own = _weights(model, rows.take(rows.arm == arm), prior)
-        model.weights[arm] = next((each for each in (own, pooled) if each is not None), np.nan)
-    return replace(model, transfer=_transfer(dataset, prior, model, rng))
 
 
-def log_odds(probability: Floats) -> Floats:
-    """Log-odds of probabilities, none nearer than 1e-4 to 0 or 1, as serving has it."""
-    clipped = np.clip(probability, _CLIP, 1.0 - _CLIP)
-    return np.asarray(np.log(clipped / (1.0 - clipped)))
+def _each(table: Floats) -> range:
+    return range(table.shape[1])
 
 
-def _standardise(model: EvidenceModel, arm: int, rows: Rows) -> bool:
-    """Sets the arm's center and scale; whether its confidence can inform at all."""
-    confidence = rows.confidence[rows.arm == arm]
-    if len(confidence) < LEAST_POOLED_ROWS or not confidence.std() > 0.0:
-        return False
-    model.center[arm], model.scale[arm] = confidence.mean(), confidence.std()
-    return True
+def _informs(confidence: Floats, score: Floats, known: Mask) -> bool:
+    return bool(
+        known.sum() >= LEAST_ROWS and np.ptp(confidence[known]) > 0 and np.ptp(score[known]) > 0
+    )
 
 
-def _weights(model: EvidenceModel, rows: Rows, prior: Floats) -> Floats | None:
-    """Bias, slope and weight fitted on the rows; None where they are too few or all alike."""
-    if len(rows) < LEAST_ROWS or not 0.0 < rows.score.mean() < 1.0:
-        return None
-    surprise = (rows.confidence - model.center[rows.arm]) / model.scale[rows.arm]
-    columns = np.column_stack((at_rows(prior, rows), surprise))
-    fitted = _logistic(columns, rows.score, rows.weight)
-    return np.array([fitted.intercept_[0], *fitted.coef_[0]])
+def _ranks(confidence: Floats, known: Mask) -> tuple[Floats, Floats]:
+    """Confidences and the normal scores of their ranks, both (a, k); ties share a rank."""
+    knots = np.zeros((confidence.shape[1], KNOTS))
+    scores = np.zeros_like(knots)
+    for arm in _each(confidence):
+        values = confidence[known[:, arm], arm]
+        if len(values):
+            different, places = np.unique(values, return_index=True)
+            ranks = ndtri((rankdata(values)[places] - 0.5) / len(values))
+            chosen = np.linspace(0, len(different) - 1, KNOTS).round().astype(np.intp)
+            knots[arm], scores[arm] = different[chosen], ranks[chosen]
+    return knots, np.clip(scores, -_FURTHEST, _FURTHEST)
 
 
-def _logistic(columns: Floats, score: Floats, weight: Floats) -> LogisticRegression:
-    """Fits fractional scores too: each row stands in once as right and once as wrong."""
-    labels = np.repeat([1, 0], len(score))
-    weights = np.concatenate((weight * score, weight * (1.0 - score)))
-    counted = weights > 0
-    regression = LogisticRegression(C=_PENALTY_INVERSE, max_iter=500)
-    return regression.fit(np.vstack((columns, columns))[counted], labels[counted], weights[counted])
+def _expected(ranked: Floats, mu: Floats, known: Mask) -> tuple[Floats, Floats]:
+    """By least squares: the score that mu lets expect (a, 2), and the spread around it (a,)."""
+    expected, spread = np.zeros((mu.shape[1], 2)), np.ones(mu.shape[1])
+    for arm in _each(mu):
+        rows = known[:, arm]
+        if rows.any():
+            columns = np.column_stack((np.ones(rows.sum()), mu[rows, arm]))
+            expected[arm] = np.linalg.lstsq(columns, ranked[rows, arm], rcond=None)[0]
+            spread[arm] = max((ranked[rows, arm] - columns @ expected[arm]).std(), 1e-6)
+    return expected, spread
+
+
+def _likeness(shown: Floats) -> Floats:
+    """Correlations of surprises (a, a), shrunk, then made positive definite."""
+    told = (shown != 0.0).astype(np.float64)
+    raw = (shown.T @ shown) / (told.T @ told + _PRIOR_ROWS)
+    np.fill_diagonal(raw, 1.0)
+    values, vectors = np.linalg.eigh(raw)
+    proper = (vectors * np.maximum(values, _LEAST_LIKENESS)) @ vectors.T
+    scale = np.sqrt(np.diag(proper))
+    return np.asarray(proper / np.outer(scale, scale))
 
 
 def _transfer(
-    dataset: Dataset, prior: Floats, model: EvidenceModel, rng: np.random.Generator
-) -> float:
-    """The weight of an arm's move in log-odds on another arm's answer to the same query.
+    shown: Floats, residual: Floats, mu: Floats, weight: Floats, likeness: Floats
+) -> Floats:
+    """Correlations of surprises with outcomes, (a, a).
 
-    One regression over all pairs of arms that were tried on the same query; 0 when there
-    are none.
+    The covariance of a standard normal r with the event mu + xi > 0 is rho phi(mu), so rho
+    is the least-squares weight of phi(mu) r in score - accuracy. It is shrunk towards what
+    the target's own surprise would pass on, likeness x its own rho.
     """
-    move = _moves(dataset, prior, model)
-    score = dataset.table("score")
-    columns, labels = _pairs(prior, move, score, rng)
-    if len(labels) < LEAST_ROWS or not 0.0 < labels.mean() < 1.0:
-        return 0.0
-    fitted = _logistic(columns, labels, np.ones(len(labels)))
-    return float(np.clip(fitted.coef_[0, 1], 0.0, 1.0))
-
-
-def _moves(dataset: Dataset, prior: Floats, model: EvidenceModel) -> Floats:
-    """By how much each attempt's confidence moves its own log-odds, (q, a); NaN if unknown."""
-    surprise = (dataset.table("confidence") - model.center) / model.scale
-    bias, slope, weight = model.weights.T
-    return np.asarray(bias + slope * prior + weight * surprise - prior)
-
-
-def _pairs(
-    prior: Floats, move: Floats, score: Floats, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Rows of (the other arm's log-odds, the tried arm's move) with the other arm's score."""
-    arms = score.shape[1]
-    columns, labels = [], []
-    for tried in range(arms):
-        known = ~np.isnan(move[:, [tried]]) & ~np.isnan(score) & ~np.isnan(prior)
-        known[:, tried] = False
-        query, other = np.nonzero(known)
-        share = _MOST_PAIRS // arms
-        if len(query) > share:
-            kept = np.sort(rng.choice(len(query), share, replace=False))
-            query, other = query[kept], other[kept]
-        columns.append(np.column_stack((prior[query, other], move[query, tried])))
-        labels.append(score[query, other])
-    return np.concatenate(columns), np.concatenate(labels)
+    known = ~np.isnan(residual) & ~np.isnan(mu)
+    density = np.where(known, norm.pdf(mu), 0.0)
+    moment = shown.T @ (weight * density * np.where(known, residual, 0.0))
+    information = (shown**2).T @ (weight * density**2)
+    own = np.diag(moment) / (np.diag(information) + _PRIOR_INFORMATION)
+    prior = likeness * np.clip(own, 0.0, 1.0)
+    rho = (moment + _PRIOR_INFORMATION * prior) / (information + _PRIOR_INFORMATION)
+    np.fill_diagonal(rho, own)
+    rho[~(shown != 0.0).any(axis=0)] = 0.0
+    return np.asarray(np.clip(rho, -_MOST_CORRELATION, _MOST_CORRELATION))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import InvalidInput
-from router.policy.continuation import EvidenceModel
 from router.policy.embedding import Embedder
+from router.policy.evidence import EvidenceModel
 from router.policy.features import FeatureSpec
 from router.policy.predictor import ArmArrays, Calibration
-from router.policy.tradeoff import Tradeoff
+from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Arm, Floats, Mask, Model
 from training import evidence
 from training.calibration import calibrate
@@ -25,7 +25,7 @@ from training.evaluation import Figures, Predicted, prediction_figures, routing_
 from training.learner import Forecast, Learner
 from training.loglinear import at_rows
 from training.spending import LatencyShape, finish
-from training.tradeoffs import traced
+from training.tradeoffs import continued, traced
 
 LEAST_SCORED_ROWS = 50
 LEAST_QUERIES = 10
@@ -39,6 +39,7 @@ class Adjusted:
     calibration: Calibration
     latency: LatencyShape
     tradeoff: Tradeoff
+    continued: Tradeoff
     evidence: EvidenceModel
     best_arm: int
 
@@ -89,13 +90,14 @@ def adjust(dataset: Dataset, forecast: Forecast, seed: int) -> Adjusted:
     usable = dataset.scored & ~np.isnan(raw)
     calibration = calibrate(raw[usable], rows.score[usable], rows.weight[usable])
     predicted = _predicted(forecast, calibration)
-    tradeoff, best = traced(predicted, dataset.table("score"), dataset.table("cost_usd"))
-    rng = np.random.default_rng(seed)
+    tradeoff, best = traced(predicted, dataset)
+    model, rng = evidence.fit(dataset, predicted.accuracy), np.random.default_rng(seed)
     return Adjusted(
         calibration=calibration,
         latency=finish(forecast.spending, rows),
         tradeoff=tradeoff,
-        evidence=evidence.fit(dataset, predicted.accuracy, rng=rng),
+        continued=continued(model, predicted, dataset, tradeoff, rng),
+        evidence=model,
         best_arm=best,
     )
 
@@ -146,6 +148,7 @@ def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
         **{f"calibration_{name}": getattr(calibration, name) for name in Calibration.__slots__},
         **learner.spending_.finished(adjusted.latency).to_mapping(),
         **adjusted.tradeoff.to_mapping(),
+        **adjusted.continued.to_mapping(CONTINUED),
         **adjusted.evidence.to_mapping(),
         "feature_mean": spec.mean,
         "feature_components": spec.components,

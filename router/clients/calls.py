@@ -64,7 +64,8 @@ class RouteOptions(TypedDict, total=False):
 
     Arms are named by their keys. `compute_budget` is relative to one single pass, from 1
     to 100. `needs` holds capabilities. The bounds stand on top of the slo's. Without a
-    `request_id` a new one is made.
+    `request_id` a new one is made. `may_continue` promises to send evidence to Continue
+    where a decision says so; the first arm is then planned with those that may follow.
     """
 
     slo: str
@@ -79,6 +80,7 @@ class RouteOptions(TypedDict, total=False):
     needs_context_tokens: int
     max_cost_usd: float
     max_latency_s: float
+    may_continue: bool
 
 
 def route(query: Query, **options: Unpack[RouteOptions]) -> Call[RoutedDecision]:
@@ -222,6 +224,7 @@ def _route_request(query: Query, options: RouteOptions) -> router_pb2.RouteReque
         needs=_needs(options),
         max_cost_usd=options.get("max_cost_usd"),
         max_latency_s=options.get("max_latency_s"),
+        may_continue=options.get("may_continue", False),
     )
     if isinstance(query, str):
         request.text = query

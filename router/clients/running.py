@@ -85,9 +85,10 @@ def walk(
 ) -> Generator[Step, Any, Run[Any]]:
     """The way of one query through `run`; `clock` counts seconds.
 
-    When the caller's function raises, that is reported as an error, by its type alone,
-    and the exception goes on.
+    It may continue, unless the options say otherwise. When the caller's function raises,
+    that is reported as an error, by its type alone, and the exception goes on.
     """
+    options = {"may_continue": True, **options}
     way = _Way(decision=(yield route(query, **options)), scored=scored, source=source, clock=clock)
     arm: Arm | None = way.decision.arm
     while arm is not None:

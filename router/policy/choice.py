@@ -151,8 +151,18 @@ def _over(values: Floats, bound: float) -> Floats:
     return np.where(np.isnan(values), 1e9, np.maximum(values / bound - 1.0, 0.0))
 
 
+Utility = Callable[[float, Mask], Floats]
+"""What each arm is worth (a,), in dollars, at a value of a correct answer among feasible arms."""
+
+
 def choose(
-    predictions: Predictions, eligible: Mask, slo: Slo, bounds: Bounds, tradeoff: Tradeoff | None
+    predictions: Predictions,
+    eligible: Mask,
+    slo: Slo,
+    bounds: Bounds,
+    tradeoff: Tradeoff | None,
+    *,
+    utility: Utility | None = None,
 ) -> Choice:
     """The cheapest arm that is predicted to meet the slo, before exploration.
 
@@ -160,8 +170,9 @@ def choose(
     arm of the greatest value x accuracy - cost, at the value that the trade-off curve
     gives for the floor (without a curve the floor holds per query). With
     `accuracy_value_usd`: the same at that value. With none of them: as accurate as the
-    best constant arm on average, at the least cost. When no arm meets the bounds, what
-    the slo's `on_infeasible` says. Raises Infeasible when that is reject.
+    best constant arm on average, at the least cost. `utility` takes the place of value x
+    accuracy - cost where more attempts may follow. When no arm meets the bounds, what the
+    slo's `on_infeasible` says. Raises Infeasible when that is reject.
     """
     per_query = slo.accuracy_scope is AccuracyScope.PER_QUERY or tradeoff is None
     limits = Limits.of(slo, bounds, per_query=per_query)
@@ -171,7 +182,8 @@ def choose(
         feasible = eligible & (excess <= 0)
         if not feasible.any():
             return _infeasible(predictions, eligible, excess, slo, limits)
-    index, met, reason = _objective(slo, tradeoff, per_query=per_query)(predictions, feasible)
+    objective = _objective(slo, tradeoff, utility, per_query=per_query)
+    index, met, reason = objective(predictions, feasible)
     if not met and slo.on_infeasible is OnInfeasible.REJECT:
         raise Infeasible(f"{reason}; lower min_accuracy or set on_infeasible to best_effort")
     return Choice(
@@ -187,29 +199,42 @@ def choose(
 Objective = Callable[[Predictions, Mask], tuple[int, bool, str]]
 
 
-def _objective(slo: Slo, tradeoff: Tradeoff | None, *, per_query: bool) -> Objective:
+def _objective(
+    slo: Slo, tradeoff: Tradeoff | None, utility: Utility | None, *, per_query: bool
+) -> Objective:
     if slo.accuracy_value_usd is not None:
-        return _at_value(slo.accuracy_value_usd, met=True, why="best trade-off at the given value")
+        return _at_value(
+            slo.accuracy_value_usd, utility, met=True, why="best trade-off at the given value"
+        )
     if slo.min_accuracy is not None and (per_query or tradeoff is None):
         return _cheapest_feasible
     if tradeoff is None:
         return _near_best
     if slo.min_accuracy is None:
         value, _ = tradeoff.value_for(tradeoff.best_constant_accuracy)
-        return _at_value(value, met=True, why="as accurate as the best constant arm, at less cost")
+        return _at_value(
+            value, utility, met=True, why="as accurate as the best constant arm, at less cost"
+        )
     value, met = tradeoff.value_for(slo.min_accuracy)
     if met:
-        return _at_value(value, met=True, why=f"mean accuracy of at least {slo.min_accuracy:g}")
+        return _at_value(
+            value, utility, met=True, why=f"mean accuracy of at least {slo.min_accuracy:g}"
+        )
     reach = float(tradeoff.accuracy.max())
     return _at_value(
-        value, met=False, why=f"min_accuracy {slo.min_accuracy:g} is beyond reach ({reach:.3f})"
+        value,
+        utility,
+        met=False,
+        why=f"min_accuracy {slo.min_accuracy:g} is beyond reach ({reach:.3f})",
     )
 
 
-def _at_value(value_usd: float, *, met: bool, why: str) -> Objective:
+def _at_value(value_usd: float, utility: Utility | None, *, met: bool, why: str) -> Objective:
     def pick(predictions: Predictions, feasible: Mask) -> tuple[int, bool, str]:
-        utility = value_usd * predictions.accuracy - predictions.cost_usd
-        return _best(utility, feasible), met, why
+        if utility is not None:
+            return _best(utility(value_usd, feasible), feasible), met, why
+        single = value_usd * predictions.accuracy - predictions.cost_usd
+        return _best(single, feasible), met, why
 
     return pick
 

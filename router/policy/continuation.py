@@ -1,82 +1,140 @@
 """Continuation: after an attempt, keep its answer or try another arm.
 
-The attempt's evidence moves the belief in its own answer (logistic regression per arm on
-the predicted log-odds and the confidence), and, by the same surprise, the belief in the
-other arms. Another arm is tried when it pays: when the value of the accuracy that it adds
-exceeds its cost, or when the answer in hand is below a per-query floor that it meets.
+The evidence model tells what to believe of every answer given the attempts so far. Another
+arm is tried when it pays: when value x the expected gain in the best belief in hand exceeds
+its cost, or when the answer in hand is below a per-query floor and another is better. Each
+attempt is planned anew from what was really seen, one attempt ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from router.policy.choice import Limits
+from router.policy.evidence import NODES, Beliefs, EvidenceModel, Indices, belief, probit
 from router.policy.tradeoff import Tradeoff
-from router.types import AccuracyScope, Arm, Bounds, Evidence, Floats, Mask, Predictions, Slo
+from router.types import AccuracyScope, Bounds, Evidence, Floats, Mask, Predictions, Slo
 
 MAX_ATTEMPTS = 3
-_CLIP = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceModel:
-    """How confidence moves belief, per arm.
+class Aim:
+    """What planning is for: a value of a correct answer, or a floor on each answer's belief."""
 
-    `weights` (a, 3) are bias, weight of the prior log-odds and weight of the standardised
-    confidence; a row is NaN where the log had no confidence. `center` and `scale` (a,)
-    standardise it. `transfer` is the share of the move in log-odds that passes to the
-    other arms.
-    """
-
-    weights: Floats
-    center: Floats
-    scale: Floats
-    transfer: float
-
-    def informs(self, index: int) -> bool:
-        """Whether an attempt with the arm shows anything to go by."""
-        return index < len(self.weights) and bool(np.isfinite(self.weights[index]).all())
-
-    def posterior(self, index: int, accuracy: float, evidence: Evidence) -> float:
-        """Probability that the attempt's answer is correct, given its evidence."""
-        if evidence.confidence is None or not self.informs(index):
-            return accuracy
-        surprise = (evidence.confidence - self.center[index]) / self.scale[index]
-        bias, slope, weight = self.weights[index]
-        return float(_logistic(bias + slope * _log_odds(accuracy) + weight * surprise))
-
-    def bind(self, trained_arms: Sequence[Arm], arms: Sequence[Arm]) -> EvidenceModel:
-        """The model for the catalog's arms; an arm that was not trained on informs nothing."""
-        index = {arm.key: row for row, arm in enumerate(trained_arms)}
-        rows = np.array([index.get(arm.key, -1) for arm in arms], dtype=np.intp)
-        return EvidenceModel(
-            weights=np.where(rows[:, None] >= 0, self.weights[rows], np.nan),
-            center=self.center[rows],
-            scale=self.scale[rows],
-            transfer=self.transfer,
-        )
+    value_usd: float
+    floor: float | None = None
 
     @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> EvidenceModel:
-        """Reads the model out of a bundle's arrays. Raises KeyError when one is missing."""
-        return cls(
-            weights=arrays["evidence_weights"],
-            center=arrays["evidence_center"],
-            scale=arrays["evidence_scale"],
-            transfer=float(arrays["evidence_transfer"]),
-        )
+    def of(cls, slo: Slo, tradeoff: Tradeoff) -> Aim:
+        """The aim of an slo; without a floor or a value, the best constant arm's accuracy."""
+        per_query = slo.accuracy_scope is AccuracyScope.PER_QUERY
+        if slo.accuracy_value_usd is not None:
+            return cls(value_usd=slo.accuracy_value_usd)
+        if slo.min_accuracy is not None and per_query:
+            return cls(value_usd=0.0, floor=slo.min_accuracy)
+        floor = slo.min_accuracy
+        value, _ = tradeoff.value_for(tradeoff.best_constant_accuracy if floor is None else floor)
+        return cls(value_usd=value)
 
-    def to_mapping(self) -> dict[str, Floats]:
-        """The model under the names of a bundle's arrays."""
-        return {
-            "evidence_weights": self.weights,
-            "evidence_center": self.center,
-            "evidence_scale": self.scale,
-            "evidence_transfer": np.array(self.transfer),
-        }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """What follows for n queries, all arrays (n,).
+
+    `arm` is the next one, -1 to keep; `best` the place among the attempts whose answer is
+    most likely correct, and `accuracy` the belief in it.
+    """
+
+    arm: Indices
+    best: Indices
+    accuracy: Floats
+
+
+def following(beliefs: Beliefs, tried: Indices, cost_usd: Floats, left: Mask, aim: Aim) -> Next:
+    """Decides after the attempts with arms `tried` (n, k), oldest first.
+
+    `cost_usd` (n, a) is expected of an attempt; `left` (n, a) are the arms that may follow.
+    An arm follows when it pays: at a value, when its plan is worth more than keeping; at a
+    floor, when the answer in hand is below it and another arm is believed to be better.
+    """
+    accuracy = beliefs.accuracy
+    held = np.take_along_axis(accuracy, tried, axis=1)
+    in_hand = held.max(axis=1, keepdims=True)
+    if aim.floor is None:
+        after = beliefs.ahead(tried, NODES).mean(axis=2)
+        gain = aim.value_usd * (after - in_hand) - cost_usd
+    else:
+        gain = _to_the_floor(accuracy, cost_usd, in_hand, aim.floor)
+    rows, most = np.arange(len(tried)), tried.shape[1] >= MAX_ATTEMPTS
+    gain[rows[:, None], tried] = -np.inf
+    gain = np.where(left & ~np.bool_(most), gain, -np.inf)
+    arm = gain.argmax(axis=1)
+    arm = np.where(gain[rows, arm] > 0.0, arm, -1)
+    return Next(arm=arm, best=held.argmax(axis=1), accuracy=in_hand[:, 0])
+
+
+def _to_the_floor(accuracy: Floats, cost_usd: Floats, in_hand: Floats, floor: float) -> Floats:
+    """Ranks arms below a floor: the cheapest that meets it, else the most accurate better one.
+
+    `in_hand` is (n, 1), all else (n, a); what does not help has -inf.
+    """
+    rank = np.where(accuracy >= floor, 2.0 + 1.0 / (1.0 + cost_usd), 1.0 + accuracy)
+    helps = (in_hand < floor) & (accuracy > in_hand)
+    return np.where(helps, rank, -np.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walked:
+    """The walks of n queries.
+
+    `arms` (n, MAX_ATTEMPTS) were attempted, -1 where none was; `kept` (n,) is the arm whose
+    answer is kept, `accuracy` (n,) the belief in it.
+    """
+
+    arms: Indices
+    kept: Indices
+    accuracy: Floats
+
+
+Shown = Callable[[Indices, Indices], Floats]
+"""The surprises that attempts on some queries with some arms show, NaN where none."""
+
+Left = Callable[[Indices, Indices], Mask]
+"""The arms (n, a) that may follow on some queries after the attempts with some arms (n, k)."""
+
+
+def walk(
+    evidence: EvidenceModel,
+    predicted: tuple[Floats, Floats],
+    first: Indices,
+    aim: Aim,
+    *,
+    shown: Shown,
+    left: Left,
+) -> Walked:
+    """Walks n queries together from their first arms until each answer is kept.
+
+    `predicted` are accuracy and cost, both (n, a). `shown` is asked once per attempt and
+    for nothing else.
+    """
+    mu, cost_usd = probit(predicted[0]), predicted[1]
+    arms = np.full((len(mu), MAX_ATTEMPTS), -1, np.intp)
+    kept, accuracy = first.copy(), np.zeros(len(mu))
+    live, arm, beliefs = np.arange(len(mu)), first, Beliefs.of(evidence, mu)
+    for attempt in range(MAX_ATTEMPTS):
+        arms[live, attempt] = arm
+        beliefs, tried = beliefs.after(arm, shown(live, arm)), arms[live, : attempt + 1]
+        step = following(beliefs, tried, cost_usd[live], left(live, tried), aim)
+        kept[live], accuracy[live] = tried[np.arange(len(live)), step.best], step.accuracy
+        on = step.arm >= 0
+        live, arm, beliefs = live[on], step.arm[on], beliefs.take(on)
+        if not len(live):
+            break
+    return Walked(arms=arms, kept=kept, accuracy=accuracy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,88 +167,78 @@ def plan(
     slo: Slo,
     bounds: Bounds,
     *,
-    evidence_model: EvidenceModel,
-    tradeoff: Tradeoff,
+    evidence: EvidenceModel,
+    aim: Aim,
 ) -> Step:
     """Decides after the attempts so far, oldest first; at least one, at most MAX_ATTEMPTS.
 
-    Cost and latency that were spent count against the slo's bounds.
+    Cost and latency that were spent count against the slo's bounds; an attempt that does
+    not tell its cost spent what it was expected to.
     """
-    beliefs, moved = _update(predictions, tried, evidence_model)
-    best = int(np.argmax(beliefs))
-    in_hand = beliefs[best]
-    left = eligible.copy()
-    left[[attempt.index for attempt in tried]] = False
-    left &= _affordable(moved, tried, slo, bounds)
-    if len(tried) >= MAX_ATTEMPTS or not left.any():
-        return Step(
-            next_index=None, best=best, accuracy=in_hand, predictions=moved, reason="no arm is left"
-        )
-    index, reason = _worthwhile(moved, left, in_hand, slo, tradeoff)
-    return Step(next_index=index, best=best, accuracy=in_hand, predictions=moved, reason=reason)
+    beliefs = Beliefs.of(evidence, probit(predictions.accuracy[None]))
+    for each in tried:
+        beliefs = beliefs.after(np.array([each.index]), _surprise(evidence, predictions, each))
+    left = eligible & affordable(predictions, tried, slo, bounds)
+    step = following(
+        beliefs,
+        np.array([[each.index for each in tried]]),
+        predictions.cost_usd[None],
+        left[None],
+        aim,
+    )
+    arm, best = int(step.arm[0]), int(step.best[0])
+    return Step(
+        next_index=None if arm < 0 else arm,
+        best=best,
+        accuracy=float(step.accuracy[0]),
+        predictions=_moved(predictions, beliefs),
+        reason=_reason(arm, len(tried), aim),
+    )
 
 
-def _update(
-    predictions: Predictions, tried: Sequence[Tried], model: EvidenceModel
-) -> tuple[list[float], Predictions]:
-    accuracy = predictions.accuracy.copy()
-    beliefs = []
-    for attempt in tried:
-        before = float(accuracy[attempt.index])
-        after = model.posterior(attempt.index, before, attempt.evidence)
-        beliefs.append(after)
-        move = model.transfer * (_log_odds(after) - _log_odds(before))
-        accuracy = _logistic(_log_odds(accuracy) + move)
-    return beliefs, replace(predictions, accuracy=accuracy)
+def _surprise(evidence: EvidenceModel, predictions: Predictions, attempt: Tried) -> Floats:
+    arm, confidence = np.array([attempt.index]), attempt.evidence.confidence
+    shown = np.array([np.nan if confidence is None else confidence])
+    return evidence.surprise(arm, probit(predictions.accuracy[arm]), shown)
 
 
-def _affordable(predictions: Predictions, tried: Sequence[Tried], slo: Slo, bounds: Bounds) -> Mask:
+def _moved(predictions: Predictions, beliefs: Beliefs) -> Predictions:
+    """The predictions with the accuracies, and their intervals, that the evidence leaves."""
+    shift = beliefs.mean[0] - probit(predictions.accuracy)
+    low, accuracy, high = (
+        belief(probit(each) + shift, beliefs.explained[0])
+        for each in (predictions.accuracy_low, predictions.accuracy, predictions.accuracy_high)
+    )
+    return replace(predictions, accuracy=accuracy, accuracy_low=low, accuracy_high=high)
+
+
+def _reason(arm: int, attempts: int, aim: Aim) -> str:
+    if arm >= 0:
+        return "below the floor" if aim.floor else "another arm adds more than it costs"
+    if attempts >= MAX_ATTEMPTS:
+        return f"{MAX_ATTEMPTS} attempts are the most"
+    if aim.floor:
+        return "the answer in hand meets the floor, or no arm that is left is better"
+    return "no arm that is left adds more than it costs"
+
+
+def affordable(predictions: Predictions, tried: Sequence[Tried], slo: Slo, bounds: Bounds) -> Mask:
+    """The arms (a,) whose cost and latency, with what was spent, stay within the bounds."""
     limits = Limits.of(slo, bounds, per_query=False)
-    spent_usd = sum(attempt.evidence.cost_usd or 0.0 for attempt in tried)
-    spent_s = sum(attempt.evidence.latency_s or 0.0 for attempt in tried)
-    affordable = np.ones(len(predictions.cost_usd), bool)
+    left = np.ones(len(predictions.cost_usd), bool)
     if limits.cost_usd is not None:
-        affordable &= predictions.cost_usd + spent_usd <= limits.cost_usd
+        spent = (each.evidence.cost_usd for each in tried)
+        left &= _sum(tried, spent, predictions.cost_usd) <= limits.cost_usd
     if limits.latency_s is not None:
-        latency_s = predictions.latency_s(limits.latency_quantile)
-        affordable &= latency_s + spent_s <= limits.latency_s
-    return affordable
+        spent = (each.evidence.latency_s for each in tried)
+        expected = predictions.latency_s(limits.latency_quantile)
+        left &= _sum(tried, spent, expected) <= limits.latency_s
+    return left
 
 
-def _worthwhile(
-    predictions: Predictions, left: Mask, in_hand: float, slo: Slo, tradeoff: Tradeoff
-) -> tuple[int | None, str]:
-    if slo.min_accuracy is not None and slo.accuracy_scope is AccuracyScope.PER_QUERY:
-        return _to_the_floor(predictions, left, in_hand, slo.min_accuracy)
-    value = slo.accuracy_value_usd
-    if value is None:
-        floor = slo.min_accuracy
-        value, _ = tradeoff.value_for(tradeoff.best_constant_accuracy if floor is None else floor)
-    gain = np.where(left, value * (predictions.accuracy - in_hand) - predictions.cost_usd, -np.inf)
-    index = int(gain.argmax())
-    if gain[index] > 0:
-        return index, "another arm adds more than it costs"
-    return None, "no other arm adds more than it costs"
-
-
-def _to_the_floor(
-    predictions: Predictions, left: Mask, in_hand: float, floor: float
-) -> tuple[int | None, str]:
-    if in_hand >= floor:
-        return None, "the answer in hand meets the floor"
-    meets = left & (predictions.accuracy >= floor)
-    if meets.any():
-        return int(np.where(meets, predictions.cost_usd, np.inf).argmin()), "below the floor"
-    index = int(np.where(left, predictions.accuracy, -np.inf).argmax())
-    if predictions.accuracy[index] > in_hand:
-        return index, "below the floor; took the most accurate arm that is left"
-    return None, "no other arm is more accurate"
-
-
-def _log_odds(probability: Floats | float) -> Floats:
-    clipped = np.clip(probability, _CLIP, 1.0 - _CLIP)
-    return np.asarray(np.log(clipped / (1.0 - clipped)))
-
-
-def _logistic(log_odds: Floats | float) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(log_odds))))
+def _sum(tried: Sequence[Tried], spent: Iterable[float | None], expected: Floats) -> Floats:
+    """What each arm would bring the sum to, (a,); NaN where nobody knows."""
+    known = zip(tried, spent, strict=True)
+    return expected + sum(
+        float(expected[each.index]) if value is None else value for each, value in known
+    )

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.policy.choice import ArmTable
-from router.policy.continuation import EvidenceModel
 from router.policy.embedding import Embedder
+from router.policy.evidence import EvidenceModel
 from router.policy.fallback import StaticPredictor, estimate_tokens
 from router.policy.features import Context, FeatureSpec
+from router.policy.planning import Continuation
 from router.policy.predictor import ArmArrays, Booster, Calibration, LearnedPredictor, Predictor
 from router.policy.spending import SpendingArrays
-from router.policy.tradeoff import Tradeoff
+from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Arm, Catalog, Floats, PolicySource, Predictions, Strategy
 
 
@@ -42,7 +43,7 @@ class Predicted:
 class Policy:
     """What a decision needs; a request takes one and sees no other.
 
-    The static policy has no reader, no trade-off and no evidence model.
+    The static policy has no reader, no trade-off and cannot plan continuation.
     """
 
     version: int
@@ -52,7 +53,7 @@ class Policy:
     single_pass: tuple[int, ...]
     reader: Reader | None = None
     tradeoff: Tradeoff | None = None
-    evidence: EvidenceModel | None = None
+    continuation: Continuation | None = None
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -125,7 +126,10 @@ class Learned:
             single_pass=_single_pass(catalog),
             reader=self.reader,
             tradeoff=Tradeoff.from_mapping(self.arrays),
-            evidence=evidence.bind(self.trained_arms, catalog.arms),
+            continuation=Continuation(
+                evidence.bind(self.trained_arms, catalog.arms),
+                Tradeoff.from_mapping(self.arrays, CONTINUED),
+            ),
         )
 
 

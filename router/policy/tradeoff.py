@@ -17,6 +17,9 @@ import numpy as np
 
 from router.types import Floats
 
+SINGLE, CONTINUED = "tradeoff", "continued_tradeoff"
+"""Names of the curves in a bundle: of one attempt each, and of callers who continue."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tradeoff:
@@ -43,35 +46,37 @@ class Tradeoff:
         return self.value_usd.tolist(), np.maximum.accumulate(self.accuracy).tolist()
 
     @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> Tradeoff:
-        """Reads the curve out of a bundle's arrays. Raises KeyError when one is missing."""
+    def from_mapping(cls, arrays: Mapping[str, Floats], name: str = SINGLE) -> Tradeoff:
+        """Reads the curve of a name out of a bundle's arrays. Raises KeyError if one lacks."""
         return cls(
-            value_usd=arrays["tradeoff_value_usd"],
-            accuracy=arrays["tradeoff_accuracy"],
-            cost_usd=arrays["tradeoff_cost_usd"],
-            best_constant_accuracy=float(arrays["tradeoff_best_constant_accuracy"]),
+            value_usd=arrays[f"{name}_value_usd"],
+            accuracy=arrays[f"{name}_accuracy"],
+            cost_usd=arrays[f"{name}_cost_usd"],
+            best_constant_accuracy=float(arrays[f"{name}_best_constant_accuracy"]),
         )
 
-    def to_mapping(self) -> dict[str, Floats]:
+    def to_mapping(self, name: str = SINGLE) -> dict[str, Floats]:
         """The curve under the names of a bundle's arrays."""
         return {
-            "tradeoff_value_usd": self.value_usd,
-            "tradeoff_accuracy": self.accuracy,
-            "tradeoff_cost_usd": self.cost_usd,
-            "tradeoff_best_constant_accuracy": np.array(self.best_constant_accuracy),
+            f"{name}_value_usd": self.value_usd,
+            f"{name}_accuracy": self.accuracy,
+            f"{name}_cost_usd": self.cost_usd,
+            f"{name}_best_constant_accuracy": np.array(self.best_constant_accuracy),
         }
 
 
-def trace(accuracy: Floats, cost_usd: Floats, points: int = 60) -> Tradeoff:
-    """Traces the curve of (n, a) out-of-fold predictions.
+def values_usd(scale_usd: float, points: int = 60) -> Floats:
+    """The values that a curve is traced at: log-spaced from 10^-3 to 10^3.5 times the scale.
 
-    Values are log-spaced from 10^-3 to 10^3.5 times the mean cost of the most accurate
-    arm. The curve's accuracy is the calibrated predictions' own mean, so that bandit
-    logs, in which most arms were not tried, trace it as well.
+    The scale is the mean cost of the most accurate arm.
     """
+    return scale_usd * np.logspace(-3, 3.5, points)
+
+
+def trace(accuracy: Floats, cost_usd: Floats) -> Tradeoff:
+    """Traces the curve of single attempts on (n, a) predictions, as if they were the truth."""
     best = int(accuracy.mean(axis=0).argmax())
-    scale = float(cost_usd[:, best].mean())
-    values = scale * np.logspace(-3, 3.5, points)
+    values = values_usd(float(cost_usd[:, best].mean()))
     rows = np.arange(len(accuracy))
     chosen = [(value * accuracy - cost_usd).argmax(axis=1) for value in values]
     return Tradeoff(

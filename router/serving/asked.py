@@ -13,7 +13,7 @@ from router.serving.fields import clean, labels, optional, optional_uuid, short
 from router.types import Bounds, Capability, Query
 from router.v1.router_pb2 import Needs, RouteRequest
 
-NO_BOUNDS = Bounds()
+NO_BOUNDS, WILLING = Bounds(), Bounds(may_continue=True)
 _NOTHING: frozenset[Capability] = frozenset()
 
 
@@ -84,13 +84,14 @@ def _bounds(message: RouteRequest, arms: Collection[str]) -> Bounds:
     allowed, excluded = message.allowed_arms, message.excluded_arms
     bounded = message.HasField("max_cost_usd") or message.HasField("max_latency_s")
     if not (allowed or excluded or bounded or message.compute_budget):
-        return NO_BOUNDS
+        return WILLING if message.may_continue else NO_BOUNDS
     return Bounds(
         max_cost_usd=optional(message, "max_cost_usd"),
         max_latency_s=optional(message, "max_latency_s"),
         compute_budget=message.compute_budget,
         allowed_arms=_named("allowed_arms", allowed, arms),
         excluded_arms=_named("excluded_arms", excluded, arms),
+        may_continue=message.may_continue,
     )
 
 
@@ -114,6 +115,7 @@ def _kept(bounds: Bounds, needs: frozenset[Capability], context_tokens: int) -> 
         "compute_budget": bounds.compute_budget,
         "allowed_arms": sorted(bounds.allowed_arms),
         "excluded_arms": sorted(bounds.excluded_arms),
+        "may_continue": bounds.may_continue,
         "needs": sorted(needs),
         "needs_context_tokens": context_tokens,
     }
@@ -135,5 +137,6 @@ def again(row: Mapping[str, Any]) -> tuple[Query, Bounds]:
         compute_budget=kept.get("compute_budget", 0),
         allowed_arms=frozenset(kept.get("allowed_arms", ())),
         excluded_arms=frozenset(kept.get("excluded_arms", ())),
+        may_continue=kept.get("may_continue", False),
     )
     return query, bounds

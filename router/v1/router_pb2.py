@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from router.v1 import catalog_pb2 as router_dot_v1_dot_catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16router/v1/router.proto\x12\trouter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17router/v1/catalog.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\",\n\x04\x43hat\x12$\n\x08messages\x18\x01 \x03(\x0b\x32\x12.router.v1.Message\"L\n\x05Needs\x12\x16\n\x0e\x63ontext_tokens\x18\x01 \x01(\x05\x12\r\n\x05tools\x18\x02 \x01(\x08\x12\x0e\n\x06vision\x18\x03 \x01(\x08\x12\x0c\n\x04json\x18\x04 \x01(\x08\"\xb7\x03\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x1f\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x0f.router.v1.ChatH\x00\x12\x0b\n\x03slo\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x06 \x01(\t\x12\x33\n\x06labels\x18\x07 \x03(\x0b\x32#.router.v1.RouteRequest.LabelsEntry\x12\x16\n\x0e\x63ompute_budget\x18\x08 \x01(\x05\x12\x14\n\x0c\x61llowed_arms\x18\t \x03(\t\x12\x15\n\rexcluded_arms\x18\n \x03(\t\x12\x1f\n\x05needs\x18\x0b \x01(\x0b\x32\x10.router.v1.Needs\x12\x19\n\x0cmax_cost_usd\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rmax_latency_s\x18\r \x01(\x01H\x02\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05queryB\x0f\n\r_max_cost_usdB\x10\n\x0e_max_latency_s\"\x97\x02\n\nPrediction\x12\x1b\n\x03\x61rm\x18\x01 \x01(\x0b\x32\x0e.router.v1.Arm\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x03 \x01(\x01\x12\x15\n\raccuracy_high\x18\x04 \x01(\x01\x12\x10\n\x08\x63ost_usd\x18\x05 \x01(\x01\x12\x1a\n\rlatency_p50_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlatency_p95_s\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rlatency_p99_s\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tenergy_wh\x18\t \x01(\x01\x42\x10\n\x0e_latency_p50_sB\x10\n\x0e_latency_p95_sB\x10\n\x0e_latency_p99_s\"\xe6\x02\n\rRouteResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12%\n\x06\x63hosen\x18\x02 \x01(\x0b\x32\x15.router.v1.Prediction\x12\x12\n\ndifficulty\x18\x03 \x01(\x01\x12\x12\n\npropensity\x18\x04 \x01(\x01\x12+\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32\x15.router.v1.Prediction\x12(\n\nslo_status\x18\x06 \x01(\x0e\x32\x14.router.v1.SloStatus\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x16\n\x0epolicy_version\x18\x08 \x01(\x03\x12.\n\rpolicy_source\x18\t \x01(\x0e\x32\x17.router.v1.PolicySource\x12\x17\n\x0fshould_continue\x18\n \x01(\x08\x12\x13\n\x0bslo_version\x18\x0b \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x0c \x01(\x05\">\n\x11RouteBatchRequest\x12)\n\x08requests\x18\x01 \x03(\x0b\x32\x17.router.v1.RouteRequest\"-\n\nRouteError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"m\n\x0bRouteResult\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x18.router.v1.RouteResponseH\x00\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x15.router.v1.RouteErrorH\x00\x42\x08\n\x06result\"=\n\x12RouteBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.router.v1.RouteResult\"\xda\x01\n\x08\x45vidence\x12\x17\n\nconfidence\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0everifier_score\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x15\n\x08\x63ost_usd\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tlatency_s\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\r\n\x0b_confidenceB\x11\n\x0f_verifier_scoreB\x10\n\x0e_output_tokensB\x0b\n\t_cost_usdB\x0c\n\n_latency_s\"r\n\x0f\x43ontinueRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12%\n\x08\x65vidence\x18\x04 \x01(\x0b\x32\x13.router.v1.Evidence\"x\n\x10\x43ontinueResponse\x12\x0c\n\x04keep\x18\x01 \x01(\x08\x12#\n\x04next\x18\x02 \x01(\x0b\x32\x15.router.v1.Prediction\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x8a\x03\n\x14ReportOutcomeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x15\n\x08\x63ost_usd\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cinput_tokens\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x16\n\tlatency_s\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x17\n\nconfidence\x18\n \x01(\x01H\x05\x88\x01\x01\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12/\n\x0boccurred_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_scoreB\x0b\n\t_cost_usdB\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x0c\n\n_latency_sB\r\n\x0b_confidence\"+\n\x15ReportOutcomeResponse\x12\x12\n\noutcome_id\x18\x01 \x01(\t\"@\n\x0eRefusedOutcome\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"m\n\x16ReportOutcomesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x03\x12*\n\x07refused\x18\x02 \x03(\x0b\x32\x19.router.v1.RefusedOutcome\x12\x15\n\rrefused_count\x18\x03 \x01(\x03\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"\xec\x01\n\rOutcomeRecord\x12\x12\n\noutcome_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tlatency_s\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12/\n\x0boccurred_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_scoreB\x0b\n\t_cost_usdB\x0c\n\n_latency_s\"\xc2\x02\n\x13GetDecisionResponse\x12*\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x18.router.v1.RouteResponse\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03slo\x18\x03 \x01(\t\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.router.v1.GetDecisionResponse.LabelsEntry\x12*\n\x0bpredictions\x18\x05 \x03(\x0b\x32\x15.router.v1.Prediction\x12*\n\x08outcomes\x18\x06 \x03(\x0b\x32\x18.router.v1.OutcomeRecord\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*n\n\tSloStatus\x12\x1a\n\x16SLO_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSLO_STATUS_MET\x10\x01\x12\x1a\n\x16SLO_STATUS_BEST_EFFORT\x10\x02\x12\x15\n\x11SLO_STATUS_NO_SLO\x10\x03*|\n\x0cPolicySource\x12\x1d\n\x19POLICY_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15POLICY_SOURCE_LEARNED\x10\x01\x12\x18\n\x14POLICY_SOURCE_STATIC\x10\x02\x12\x18\n\x14POLICY_SOURCE_IMPORT\x10\x03\x32\xce\x03\n\x06Router\x12:\n\x05Route\x12\x17.router.v1.RouteRequest\x1a\x18.router.v1.RouteResponse\x12I\n\nRouteBatch\x12\x1c.router.v1.RouteBatchRequest\x1a\x1d.router.v1.RouteBatchResponse\x12\x43\n\x08\x43ontinue\x12\x1a.router.v1.ContinueRequest\x1a\x1b.router.v1.ContinueResponse\x12R\n\rReportOutcome\x12\x1f.router.v1.ReportOutcomeRequest\x1a .router.v1.ReportOutcomeResponse\x12V\n\x0eReportOutcomes\x12\x1f.router.v1.ReportOutcomeRequest\x1a!.router.v1.ReportOutcomesResponse(\x01\x12L\n\x0bGetDecision\x12\x1d.router.v1.GetDecisionRequest\x1a\x1e.router.v1.GetDecisionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16router/v1/router.proto\x12\trouter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17router/v1/catalog.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\",\n\x04\x43hat\x12$\n\x08messages\x18\x01 \x03(\x0b\x32\x12.router.v1.Message\"L\n\x05Needs\x12\x16\n\x0e\x63ontext_tokens\x18\x01 \x01(\x05\x12\r\n\x05tools\x18\x02 \x01(\x08\x12\x0e\n\x06vision\x18\x03 \x01(\x08\x12\x0c\n\x04json\x18\x04 \x01(\x08\"\xcd\x03\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x1f\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x0f.router.v1.ChatH\x00\x12\x0b\n\x03slo\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x06 \x01(\t\x12\x33\n\x06labels\x18\x07 \x03(\x0b\x32#.router.v1.RouteRequest.LabelsEntry\x12\x16\n\x0e\x63ompute_budget\x18\x08 \x01(\x05\x12\x14\n\x0c\x61llowed_arms\x18\t \x03(\t\x12\x15\n\rexcluded_arms\x18\n \x03(\t\x12\x1f\n\x05needs\x18\x0b \x01(\x0b\x32\x10.router.v1.Needs\x12\x19\n\x0cmax_cost_usd\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rmax_latency_s\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0cmay_continue\x18\x0e \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05queryB\x0f\n\r_max_cost_usdB\x10\n\x0e_max_latency_s\"\x97\x02\n\nPrediction\x12\x1b\n\x03\x61rm\x18\x01 \x01(\x0b\x32\x0e.router.v1.Arm\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x03 \x01(\x01\x12\x15\n\raccuracy_high\x18\x04 \x01(\x01\x12\x10\n\x08\x63ost_usd\x18\x05 \x01(\x01\x12\x1a\n\rlatency_p50_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlatency_p95_s\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rlatency_p99_s\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tenergy_wh\x18\t \x01(\x01\x42\x10\n\x0e_latency_p50_sB\x10\n\x0e_latency_p95_sB\x10\n\x0e_latency_p99_s\"\xe6\x02\n\rRouteResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12%\n\x06\x63hosen\x18\x02 \x01(\x0b\x32\x15.router.v1.Prediction\x12\x12\n\ndifficulty\x18\x03 \x01(\x01\x12\x12\n\npropensity\x18\x04 \x01(\x01\x12+\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32\x15.router.v1.Prediction\x12(\n\nslo_status\x18\x06 \x01(\x0e\x32\x14.router.v1.SloStatus\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x16\n\x0epolicy_version\x18\x08 \x01(\x03\x12.\n\rpolicy_source\x18\t \x01(\x0e\x32\x17.router.v1.PolicySource\x12\x17\n\x0fshould_continue\x18\n \x01(\x08\x12\x13\n\x0bslo_version\x18\x0b \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x0c \x01(\x05\">\n\x11RouteBatchRequest\x12)\n\x08requests\x18\x01 \x03(\x0b\x32\x17.router.v1.RouteRequest\"-\n\nRouteError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"m\n\x0bRouteResult\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x18.router.v1.RouteResponseH\x00\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x15.router.v1.RouteErrorH\x00\x42\x08\n\x06result\"=\n\x12RouteBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.router.v1.RouteResult\"\xda\x01\n\x08\x45vidence\x12\x17\n\nconfidence\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0everifier_score\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x15\n\x08\x63ost_usd\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tlatency_s\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\r\n\x0b_confidenceB\x11\n\x0f_verifier_scoreB\x10\n\x0e_output_tokensB\x0b\n\t_cost_usdB\x0c\n\n_latency_s\"r\n\x0f\x43ontinueRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12%\n\x08\x65vidence\x18\x04 \x01(\x0b\x32\x13.router.v1.Evidence\"x\n\x10\x43ontinueResponse\x12\x0c\n\x04keep\x18\x01 \x01(\x08\x12#\n\x04next\x18\x02 \x01(\x0b\x32\x15.router.v1.Prediction\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x8a\x03\n\x14ReportOutcomeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x15\n\x08\x63ost_usd\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cinput_tokens\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x16\n\tlatency_s\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x17\n\nconfidence\x18\n \x01(\x01H\x05\x88\x01\x01\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12/\n\x0boccurred_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_scoreB\x0b\n\t_cost_usdB\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x0c\n\n_latency_sB\r\n\x0b_confidence\"+\n\x15ReportOutcomeResponse\x12\x12\n\noutcome_id\x18\x01 \x01(\t\"@\n\x0eRefusedOutcome\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"m\n\x16ReportOutcomesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x03\x12*\n\x07refused\x18\x02 \x03(\x0b\x32\x19.router.v1.RefusedOutcome\x12\x15\n\rrefused_count\x18\x03 \x01(\x03\")\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"\xec\x01\n\rOutcomeRecord\x12\x12\n\noutcome_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x15\n\x08\x63ost_usd\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tlatency_s\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12/\n\x0boccurred_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_scoreB\x0b\n\t_cost_usdB\x0c\n\n_latency_s\"\xc2\x02\n\x13GetDecisionResponse\x12*\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x18.router.v1.RouteResponse\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03slo\x18\x03 \x01(\t\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.router.v1.GetDecisionResponse.LabelsEntry\x12*\n\x0bpredictions\x18\x05 \x03(\x0b\x32\x15.router.v1.Prediction\x12*\n\x08outcomes\x18\x06 \x03(\x0b\x32\x18.router.v1.OutcomeRecord\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*n\n\tSloStatus\x12\x1a\n\x16SLO_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSLO_STATUS_MET\x10\x01\x12\x1a\n\x16SLO_STATUS_BEST_EFFORT\x10\x02\x12\x15\n\x11SLO_STATUS_NO_SLO\x10\x03*|\n\x0cPolicySource\x12\x1d\n\x19POLICY_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15POLICY_SOURCE_LEARNED\x10\x01\x12\x18\n\x14POLICY_SOURCE_STATIC\x10\x02\x12\x18\n\x14POLICY_SOURCE_IMPORT\x10\x03\x32\xce\x03\n\x06Router\x12:\n\x05Route\x12\x17.router.v1.RouteRequest\x1a\x18.router.v1.RouteResponse\x12I\n\nRouteBatch\x12\x1c.router.v1.RouteBatchRequest\x1a\x1d.router.v1.RouteBatchResponse\x12\x43\n\x08\x43ontinue\x12\x1a.router.v1.ContinueRequest\x1a\x1b.router.v1.ContinueResponse\x12R\n\rReportOutcome\x12\x1f.router.v1.ReportOutcomeRequest\x1a .router.v1.ReportOutcomeResponse\x12V\n\x0eReportOutcomes\x12\x1f.router.v1.ReportOutcomeRequest\x1a!.router.v1.ReportOutcomesResponse(\x01\x12L\n\x0bGetDecision\x12\x1d.router.v1.GetDecisionRequest\x1a\x1e.router.v1.GetDecisionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_GETDECISIONRESPONSE_LABELSENTRY']._loaded_options = None
   _globals['_GETDECISIONRESPONSE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SLOSTATUS']._serialized_start=3316
-  _globals['_SLOSTATUS']._serialized_end=3426
-  _globals['_POLICYSOURCE']._serialized_start=3428
-  _globals['_POLICYSOURCE']._serialized_end=3552
+  _globals['_SLOSTATUS']._serialized_start=3338
+  _globals['_SLOSTATUS']._serialized_end=3448
+  _globals['_POLICYSOURCE']._serialized_start=3450
+  _globals['_POLICYSOURCE']._serialized_end=3574
   _globals['_MESSAGE']._serialized_start=95
   _globals['_MESSAGE']._serialized_end=135
   _globals['_CHAT']._serialized_start=137
@@ -48,43 +48,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEEDS']._serialized_start=183
   _globals['_NEEDS']._serialized_end=259
   _globals['_ROUTEREQUEST']._serialized_start=262
-  _globals['_ROUTEREQUEST']._serialized_end=701
-  _globals['_ROUTEREQUEST_LABELSENTRY']._serialized_start=612
-  _globals['_ROUTEREQUEST_LABELSENTRY']._serialized_end=657
-  _globals['_PREDICTION']._serialized_start=704
-  _globals['_PREDICTION']._serialized_end=983
-  _globals['_ROUTERESPONSE']._serialized_start=986
-  _globals['_ROUTERESPONSE']._serialized_end=1344
-  _globals['_ROUTEBATCHREQUEST']._serialized_start=1346
-  _globals['_ROUTEBATCHREQUEST']._serialized_end=1408
-  _globals['_ROUTEERROR']._serialized_start=1410
-  _globals['_ROUTEERROR']._serialized_end=1455
-  _globals['_ROUTERESULT']._serialized_start=1457
-  _globals['_ROUTERESULT']._serialized_end=1566
-  _globals['_ROUTEBATCHRESPONSE']._serialized_start=1568
-  _globals['_ROUTEBATCHRESPONSE']._serialized_end=1629
-  _globals['_EVIDENCE']._serialized_start=1632
-  _globals['_EVIDENCE']._serialized_end=1850
-  _globals['_CONTINUEREQUEST']._serialized_start=1852
-  _globals['_CONTINUEREQUEST']._serialized_end=1966
-  _globals['_CONTINUERESPONSE']._serialized_start=1968
-  _globals['_CONTINUERESPONSE']._serialized_end=2088
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2091
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2485
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2487
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2530
-  _globals['_REFUSEDOUTCOME']._serialized_start=2532
-  _globals['_REFUSEDOUTCOME']._serialized_end=2596
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=2598
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=2707
-  _globals['_GETDECISIONREQUEST']._serialized_start=2709
-  _globals['_GETDECISIONREQUEST']._serialized_end=2750
-  _globals['_OUTCOMERECORD']._serialized_start=2753
-  _globals['_OUTCOMERECORD']._serialized_end=2989
-  _globals['_GETDECISIONRESPONSE']._serialized_start=2992
-  _globals['_GETDECISIONRESPONSE']._serialized_end=3314
-  _globals['_GETDECISIONRESPONSE_LABELSENTRY']._serialized_start=612
-  _globals['_GETDECISIONRESPONSE_LABELSENTRY']._serialized_end=657
-  _globals['_ROUTER']._serialized_start=3555
-  _globals['_ROUTER']._serialized_end=4017
+  _globals['_ROUTEREQUEST']._serialized_end=723
+  _globals['_ROUTEREQUEST_LABELSENTRY']._serialized_start=634
+  _globals['_ROUTEREQUEST_LABELSENTRY']._serialized_end=679
+  _globals['_PREDICTION']._serialized_start=726
+  _globals['_PREDICTION']._serialized_end=1005
+  _globals['_ROUTERESPONSE']._serialized_start=1008
+  _globals['_ROUTERESPONSE']._serialized_end=1366
+  _globals['_ROUTEBATCHREQUEST']._serialized_start=1368
+  _globals['_ROUTEBATCHREQUEST']._serialized_end=1430
+  _globals['_ROUTEERROR']._serialized_start=1432
+  _globals['_ROUTEERROR']._serialized_end=1477
+  _globals['_ROUTERESULT']._serialized_start=1479
+  _globals['_ROUTERESULT']._serialized_end=1588
+  _globals['_ROUTEBATCHRESPONSE']._serialized_start=1590
+  _globals['_ROUTEBATCHRESPONSE']._serialized_end=1651
+  _globals['_EVIDENCE']._serialized_start=1654
+  _globals['_EVIDENCE']._serialized_end=1872
+  _globals['_CONTINUEREQUEST']._serialized_start=1874
+  _globals['_CONTINUEREQUEST']._serialized_end=1988
+  _globals['_CONTINUERESPONSE']._serialized_start=1990
+  _globals['_CONTINUERESPONSE']._serialized_end=2110
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2113
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2507
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2509
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2552
+  _globals['_REFUSEDOUTCOME']._serialized_start=2554
+  _globals['_REFUSEDOUTCOME']._serialized_end=2618
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=2620
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=2729
+  _globals['_GETDECISIONREQUEST']._serialized_start=2731
+  _globals['_GETDECISIONREQUEST']._serialized_end=2772
+  _globals['_OUTCOMERECORD']._serialized_start=2775
+  _globals['_OUTCOMERECORD']._serialized_end=3011
+  _globals['_GETDECISIONRESPONSE']._serialized_start=3014
+  _globals['_GETDECISIONRESPONSE']._serialized_end=3336
+  _globals['_GETDECISIONRESPONSE_LABELSENTRY']._serialized_start=634
+  _globals['_GETDECISIONRESPONSE_LABELSENTRY']._serialized_end=679
+  _globals['_ROUTER']._serialized_start=3577
+  _globals['_ROUTER']._serialized_end=4039
 # @@protoc_insertion_point(module_scope)

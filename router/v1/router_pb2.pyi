@@ -200,6 +200,7 @@ class RouteRequest(_message.Message):
     NEEDS_FIELD_NUMBER: _builtins.int
     MAX_COST_USD_FIELD_NUMBER: _builtins.int
     MAX_LATENCY_S_FIELD_NUMBER: _builtins.int
+    MAY_CONTINUE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID that makes a retry safe: the same id with the same body gets the same
     decision. Version 7 is best: its time becomes the decision's time, so that a retry
@@ -219,6 +220,10 @@ class RouteRequest(_message.Message):
     """Bound on this query's expected cost in dollars, on top of the slo's."""
     max_latency_s: _builtins.float
     """Bound on this query's latency in seconds at the slo's quantile, on top of the slo's."""
+    may_continue: _builtins.bool
+    """Whether the caller will send evidence to Continue when should_continue says so; the
+    first arm is then planned with those that may follow, often a cheaper one.
+    """
     @_builtins.property
     def chat(self) -> Global___Chat:
         """Chat messages, up to 256 KiB together."""
@@ -255,10 +260,11 @@ class RouteRequest(_message.Message):
         needs: Global___Needs | None = ...,
         max_cost_usd: _builtins.float | None = ...,
         max_latency_s: _builtins.float | None = ...,
+        may_continue: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "chat", b"chat", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "needs", b"needs", "query", b"query", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "allowed_arms", b"allowed_arms", "chat", b"chat", "compute_budget", b"compute_budget", "conversation_id", b"conversation_id", "excluded_arms", b"excluded_arms", "labels", b"labels", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "needs", b"needs", "query", b"query", "request_id", b"request_id", "slo", b"slo", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "allowed_arms", b"allowed_arms", "chat", b"chat", "compute_budget", b"compute_budget", "conversation_id", b"conversation_id", "excluded_arms", b"excluded_arms", "labels", b"labels", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "may_continue", b"may_continue", "needs", b"needs", "query", b"query", "request_id", b"request_id", "slo", b"slo", "subject", b"subject", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
     _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015

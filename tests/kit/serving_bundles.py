@@ -13,9 +13,10 @@ from router.bundle.archive import pack
 from router.bundle.embedder import describe_embedder, load_embedder
 from router.bundle.writer import write
 from router.policy.arms import describe
+from router.policy.evidence import EvidenceModel
 from router.policy.features import FeatureSpec
 from router.policy.spending import COST, OUTPUT, SpendingArrays
-from router.policy.tradeoff import Tradeoff
+from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Catalog, Floats
 from tests.kit.bundles import KEY, NOW
 
@@ -127,8 +128,19 @@ def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
         "calibration_low": np.maximum(probability - 0.05, 0),
         "calibration_high": np.minimum(probability + 0.05, 1),
         **curve.to_mapping(),
-        "evidence_weights": np.tile(np.array([0.0, 1.0, 2.0]), (arms, 1)),
-        "evidence_center": np.full(arms, 0.5),
-        "evidence_scale": np.full(arms, 0.2),
-        "evidence_transfer": np.array(0.3),
+        **curve.to_mapping(CONTINUED),
+        **_evidence(arms).to_mapping(),
     }
+
+
+def _evidence(arms: int) -> EvidenceModel:
+    """Confidence from 0 to 1 tells a lot of its own answer and a little of the others."""
+    knots = np.linspace(0.0, 1.0, 11)
+    return EvidenceModel(
+        knots=np.tile(knots, (arms, 1)),
+        scores=np.tile((knots - 0.5) / 0.2, (arms, 1)),
+        expected=np.zeros((arms, 2)),
+        spread=np.ones(arms),
+        transfer=0.2 + 0.5 * np.eye(arms),
+        likeness=0.3 + 0.7 * np.eye(arms),
+    )

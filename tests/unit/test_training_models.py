@@ -1,4 +1,4 @@
-"""Splits, models, costs, latency, calibration and evidence on data whose truth is known."""
+"""Splits, models and calibration on data whose truth is known."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.types import Floats
 from tests.kit import logs
-from training import evidence
 from training.calibration import calibrate, calibration_error
-from training.dataset import Dataset
 from training.models import described
 from training.splits import folds, holdout
 
@@ -110,41 +107,3 @@ def test_calibration_rises_and_stays_inside_its_interval(pairs: list[tuple[float
     assert (np.diff(fitted.scores) > 0).all()
     assert (fitted.low <= fitted.accuracy).all()
     assert (fitted.accuracy <= fitted.high).all()
-
-
-def _sorted_probability(made: logs.Simulated, dataset: Dataset) -> Floats:
-    """The true probabilities in the dataset's order of queries and arms."""
-    place = {text: row for row, text in enumerate(made.texts)}
-    order = [[arm.key for arm in dataset.arms].index(key) for key in _KEYS]
-    columns = np.argsort(order)
-    return np.asarray(made.probability[[place[text] for text in dataset.queries]][:, columns])
-
-
-_KEYS = ("small:single", "large:single", "large:self_consistency?samples=3")
-
-
-def test_evidence_of_confidence_is_found_and_noise_is_not() -> None:
-    made = logs.simulated(1_500)
-    dataset = made.dataset
-    rng = np.random.default_rng(0)
-    model = evidence.fit(dataset, _sorted_probability(made, dataset), rng=rng)
-    assert np.isfinite(model.weights).all()
-    assert (model.weights[:, 1] > 0.7).all()
-    # A confidence of normal noise around +1 or -1 moves the log-odds by twice its value.
-    assert model.weights[:, 2] / model.scale == pytest.approx([2.0, 2.0, 2.0], rel=0.25)
-    assert model.transfer < 0.1
-
-
-def test_an_arm_with_few_rows_shares_what_the_others_show_and_one_with_hardly_any_does_not() -> (
-    None
-):
-    made = logs.simulated(150)
-    rows = [
-        {**each, "score": 1.0} if each["model"] == "small" else each
-        for index, each in enumerate(made.rows)
-        if each["strategy"] == "single" or index < 40
-    ]
-    dataset = logs.dataset(rows)
-    model = evidence.fit(dataset, np.full((150, 3), 0.7), rng=np.random.default_rng(0))
-    informs = {arm.key: model.informs(index) for index, arm in enumerate(dataset.arms)}
-    assert informs == dict(zip(_KEYS, (True, True, False), strict=True))
