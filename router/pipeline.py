@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from router.errors import Infeasible
 from router.policy.choice import choose
 from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.exploration import explore
-from router.policy.planning import Ahead, planned
+from router.policy.planning import Ahead, Continuation, planned
 from router.policy.policy import Policy, Predicted
 from router.types import Bounds, Choice, Decision, Predictions, Query, Slo
 
@@ -75,10 +76,14 @@ def first(
     eligible, continuation = policy.table.eligible(query, slo, bounds), policy.continuation
     predictions, tradeoff, utility = known.predictions, policy.tradeoff, None
     if bounds.may_continue and continuation is not None and continuation.informs:
-        ahead = ahead or continuation.ahead(predictions.accuracy[None])
-        utility = planned(ahead, predictions, slo, bounds)
+        known_ahead = partial(_ahead, continuation, predictions, ahead)
+        utility = planned(known_ahead, predictions, slo, bounds)
         tradeoff = continuation.tradeoff
     return choose(predictions, eligible, slo, bounds, tradeoff, utility=utility)
+
+
+def _ahead(continuation: Continuation, predictions: Predictions, known: Ahead | None) -> Ahead:
+    return known or continuation.ahead(predictions.accuracy[None])
 
 
 def go_on(

@@ -8,6 +8,7 @@ attempts are looked ahead, each surprise standing for a third of its distributio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,11 +148,17 @@ def allowed_pairs(predictions: Predictions, feasible: Mask, slo: Slo, bounds: Bo
     return pairs
 
 
-def planned(ahead: Ahead, predictions: Predictions, slo: Slo, bounds: Bounds) -> Utility:
-    """What `choose` ranks the arms of one query by, when more attempts may follow."""
+def planned(
+    ahead: Callable[[], Ahead], predictions: Predictions, slo: Slo, bounds: Bounds
+) -> Utility:
+    """What `choose` ranks the arms of one query by, when more attempts may follow.
+
+    `ahead` is called only where the slo leaves something to plan.
+    """
 
     def utility(value_usd: float, feasible: Mask) -> Floats:
         pairs = allowed_pairs(predictions, feasible, slo, bounds)
-        return np.asarray(ahead.utility(value_usd, predictions.cost_usd[None], pairs[None])[0])
+        plan = ahead().utility(value_usd, predictions.cost_usd[None], pairs[None])
+        return np.asarray(plan[0])
 
     return utility

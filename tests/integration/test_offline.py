@@ -141,7 +141,7 @@ def test_replay_looks_at_no_arm_that_it_did_not_attempt(policy: Policy) -> None:
 
 
 def test_poor_evidence_makes_replay_go_on_and_good_evidence_makes_it_stop(policy: Policy) -> None:
-    slo = Slo(accuracy_value_usd=1.0)
+    slo = Slo(accuracy_value_usd=0.005)
 
     def attempts(confidence: float) -> int:
         replayed = policy.replay(rows(policy, confidence=confidence), [slo])

@@ -134,11 +134,11 @@ def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
 
 
 def _evidence(arms: int) -> EvidenceModel:
-    """Confidence from 0 to 1 tells a lot of its own answer and a little of the others."""
-    knots = np.linspace(0.0, 1.0, 11)
+    """Confidence tells a lot of its own answer and a little of the others; 0.5 is no news."""
+    knots = np.linspace(-2.0, 1.0, 31)
     return EvidenceModel(
         knots=np.tile(knots, (arms, 1)),
-        scores=np.tile((knots - 0.5) / 0.2, (arms, 1)),
+        scores=np.tile((knots - 0.5) / 0.4, (arms, 1)),
         expected=np.zeros((arms, 2)),
         spread=np.ones(arms),
         transfer=0.2 + 0.5 * np.eye(arms),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.special import ndtr, ndtri
 
 from router.policy.continuation import MAX_ATTEMPTS, Aim, Step, Tried, following, plan, walk
 from router.policy.evidence import NODES, Beliefs, EvidenceModel, probit
-from router.policy.planning import Continuation, planned
+from router.policy.planning import Ahead, Continuation, planned
 from router.policy.tradeoff import Tradeoff
 from router.types import AccuracyScope, Bounds, Evidence, Floats, Slo
 from tests.kit.policies import predictions
@@ -210,7 +211,7 @@ def test_the_plan_is_that_of_walking_every_branch(
     accuracy, cost_usd = rng.uniform(0.1, 0.95, 4), rng.uniform(0.001, 1.0, 4)
     predicted = predictions(accuracy, cost_usd, np.ones(4))
     ahead = Continuation(evidence, CURVE).ahead(accuracy[None])
-    found = planned(ahead, predicted, Slo(), Bounds())(value_usd, np.ones(4, bool))
+    found = planned(lambda: ahead, predicted, Slo(), Bounds())(value_usd, np.ones(4, bool))
     assert found == pytest.approx(_brute_force(evidence, probit(accuracy), cost_usd, value_usd))
 
 
@@ -242,8 +243,8 @@ def test_a_pair_of_arms_beyond_the_cost_bound_is_not_planned() -> None:
     continuation = Continuation(MODEL, CURVE)
     ahead = continuation.ahead(PREDICTED.accuracy[None])
     everything = np.ones(3, bool)
-    free = planned(ahead, PREDICTED, Slo(), Bounds())(10.0, everything)
-    bound = planned(ahead, PREDICTED, Slo(max_cost_usd=0.1005), Bounds())(10.0, everything)
+    free = planned(lambda: ahead, PREDICTED, Slo(), Bounds())(10.0, everything)
+    bound = planned(lambda: ahead, PREDICTED, Slo(max_cost_usd=0.1005), Bounds())(10.0, everything)
     assert bound[2] < free[2]
     alone = 10.0 * ahead.first[0, 2].mean() - 0.1
     assert bound[2] == pytest.approx(alone)
@@ -277,7 +278,7 @@ def test_queries_walked_together_are_those_walked_one_by_one() -> None:
     for query in range(60):
         predicted = predictions(accuracy[query], cost_usd[query], np.ones(5))
         alone = Continuation(evidence, CURVE).ahead(accuracy[query][None])
-        utility = planned(alone, predicted, slo, Bounds())(2.0, np.ones(5, bool))
+        utility = planned(partial(_same, alone), predicted, slo, Bounds())(2.0, np.ones(5, bool))
         tried = [_tried(int(utility.argmax()), shown[query])]
         while True:
             everything, aim = np.ones(5, bool), Aim.of(slo, CURVE)
@@ -289,6 +290,10 @@ def test_queries_walked_together_are_those_walked_one_by_one() -> None:
         assert together.arms[query].tolist() == arms + [-1] * (MAX_ATTEMPTS - len(arms))
         assert together.kept[query] == arms[step.best]
         assert together.accuracy[query] == pytest.approx(step.accuracy)
+
+
+def _same(ahead: Ahead) -> Ahead:
+    return ahead
 
 
 def _tried(index: int, shown: Floats) -> Tried:
