@@ -2,7 +2,8 @@
 
 Three steps: confidence becomes a surprise, by its rank and by what the prediction lets
 expect; the surprise of one arm is correlated with the outcome of each; and surprises with
-one another. Each correlation is shrunk, the more the fewer rows tell it.
+one another. Each correlation is shrunk, the more the fewer rows tell it: of pairs that no
+query shows together, as in a bandit log, the prior is all there is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import norm, rankdata
 
-from router.policy.evidence import EvidenceModel, probit
+from router.policy.evidence import ALIKE, PASSED_ON, EvidenceModel, probit
 from router.types import Floats, Mask
 from training.dataset import Dataset
 
@@ -22,7 +23,7 @@ KNOTS = 64
 _FURTHEST = 2.5
 _MOST_CORRELATION = 0.95
 _PRIOR_ROWS = 30.0
-_PRIOR_INFORMATION = 2.0
+_PRIOR_INFORMATION = 5.0
 _LEAST_LIKENESS = 0.05
 
 
@@ -42,14 +43,13 @@ def fit(dataset: Dataset, accuracy: Floats) -> EvidenceModel:
     expected, spread = _expected(ranked, mu, known & informing)
     surprise = (ranked - expected[:, 0] - expected[:, 1] * mu) / spread
     shown = np.where(informing & ~np.isnan(surprise) & ~np.isnan(mu), surprise, 0.0)
-    likeness = _likeness(shown)
     return EvidenceModel(
         knots=knots,
         scores=scores,
         expected=expected,
         spread=spread,
-        transfer=_transfer(shown, score - accuracy, mu, np.nan_to_num(weight), likeness),
-        likeness=likeness,
+        transfer=_transfer(shown, score - accuracy, mu, np.nan_to_num(weight)),
+        likeness=_likeness(shown),
     )
 
 
@@ -90,9 +90,11 @@ def _expected(ranked: Floats, mu: Floats, known: Mask) -> tuple[Floats, Floats]:
 
 
 def _likeness(shown: Floats) -> Floats:
-    """Correlations of surprises (a, a), shrunk, then made positive definite."""
+    """Correlations of surprises (a, a), shrunk to the prior, then made positive definite."""
     told = (shown != 0.0).astype(np.float64)
-    raw = (shown.T @ shown) / (told.T @ told + _PRIOR_ROWS)
+    raw = (shown.T @ shown + _PRIOR_ROWS * ALIKE) / (told.T @ told + _PRIOR_ROWS)
+    informing = told.any(axis=0)
+    raw = np.where(np.outer(informing, informing), raw, 0.0)
     np.fill_diagonal(raw, 1.0)
     values, vectors = np.linalg.eigh(raw)
     proper = (vectors * np.maximum(values, _LEAST_LIKENESS)) @ vectors.T
@@ -100,22 +102,19 @@ def _likeness(shown: Floats) -> Floats:
     return np.asarray(proper / np.outer(scale, scale))
 
 
-def _transfer(
-    shown: Floats, residual: Floats, mu: Floats, weight: Floats, likeness: Floats
-) -> Floats:
+def _transfer(shown: Floats, residual: Floats, mu: Floats, weight: Floats) -> Floats:
     """Correlations of surprises with outcomes, (a, a).
 
     The covariance of a standard normal r with the event mu + xi > 0 is rho phi(mu), so rho
-    is the least-squares weight of phi(mu) r in score - accuracy. It is shrunk towards what
-    the target's own surprise would pass on, likeness x its own rho.
+    is the least-squares weight of phi(mu) r in score - accuracy. An arm's own is shrunk to
+    0; another's to what a surprise passes on before anything is known of the pair.
     """
     known = ~np.isnan(residual) & ~np.isnan(mu)
     density = np.where(known, norm.pdf(mu), 0.0)
     moment = shown.T @ (weight * density * np.where(known, residual, 0.0))
     information = (shown**2).T @ (weight * density**2)
     own = np.diag(moment) / (np.diag(information) + _PRIOR_INFORMATION)
-    prior = likeness * np.clip(own, 0.0, 1.0)
-    rho = (moment + _PRIOR_INFORMATION * prior) / (information + _PRIOR_INFORMATION)
+    prior = _PRIOR_INFORMATION * PASSED_ON * own[:, None]
+    rho = (moment + prior) / (information + _PRIOR_INFORMATION)
     np.fill_diagonal(rho, own)
-    rho[~(shown != 0.0).any(axis=0)] = 0.0
     return np.asarray(np.clip(rho, -_MOST_CORRELATION, _MOST_CORRELATION))

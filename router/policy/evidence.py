@@ -23,6 +23,13 @@ Indices = NDArray[np.intp]
 MOST_EXPLAINED = 0.95
 """No evidence makes an answer certain: so much of the variance of xi it explains at most."""
 
+PASSED_ON, ALIKE = 0.5, 0.3
+"""Before anything is known of a pair of arms: a query that is hard for one is hard for others.
+
+The share of an arm's own correlation that its surprise has with another arm's answer, and
+the correlation of their surprises.
+"""
+
 LEAST_VARIANCE = 0.02
 """No surprise is so certain from others that its variance falls below this."""
 
@@ -81,12 +88,14 @@ class EvidenceModel:
         index = {arm.key: row for row, arm in enumerate(trained_arms)}
         rows = np.array([index.get(arm.key, -1) for arm in arms], dtype=np.intp)
         pairs, known = np.ix_(rows, rows), (rows[:, None] >= 0) & (rows >= 0)
+        own = np.where(rows >= 0, np.diag(self.transfer)[rows], 0.0)
+        passed_on = PASSED_ON * own[:, None] * ~np.eye(len(rows), dtype=bool)
         return EvidenceModel(
             knots=self.knots[rows],
             scores=self.scores[rows],
             expected=self.expected[rows],
             spread=self.spread[rows],
-            transfer=np.where(known, self.transfer[pairs], 0.0),
+            transfer=np.where(known, self.transfer[pairs], passed_on),
             likeness=np.where(known, self.likeness[pairs], np.eye(len(rows))),
         )
 

@@ -100,13 +100,13 @@ def test_an_attempt_that_shows_nothing_leaves_beliefs_as_they_were() -> None:
     assert [MODEL.informs(arm) for arm in range(3)] == [True, True, False]
 
 
-def test_an_arm_that_was_not_trained_on_informs_nothing_and_moves_with_nothing() -> None:
+def test_an_arm_that_was_not_trained_on_informs_of_nothing_and_is_moved_by_the_prior() -> None:
     from router.types import Arm
 
     arms = [Arm(model=name, strategy="single") for name in "abcd"]
     bound = MODEL.bind(arms[:3], [arms[3], arms[1]])
     assert not bound.informs(0)
-    assert bound.transfer[1].tolist() == [0.0, 0.6]
+    assert bound.transfer[1].tolist() == [0.3, 0.6]
     assert bound.likeness.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
