@@ -1,48 +1,67 @@
-"""Calibration: from raw scores to probabilities that hold, with intervals around them."""
+"""Calibration: from log-odds to probabilities that hold, with intervals around them."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.stats import beta
-from sklearn.isotonic import IsotonicRegression
 
-from router.policy.predictor import Calibration
-from router.types import Floats
-from training.dataset import Indices
+from router.policy.arms import chains
+from router.policy.calibration import UNKNOWN, Calibration
+from router.types import Arm, Floats
+from training.dataset import Indices, Rows
+from training.logistic import logistic
+from training.loglinear import at_rows
 
 GRID_POINTS = 64
 LEAST_BIN_ROWS = 40
 _TAIL = 0.05
+_SLOPE_SPREAD, _OFFSET_SPREAD = 3.0, 0.3
 
 
-def calibrate(raw: Floats, score: Floats, weight: Floats) -> Calibration:
-    """Fits an isotonic curve through at most 64 equal bins of raw scores, all (n,).
+def calibrate(raw: Floats, rows: Rows, arms: tuple[Arm, ...]) -> Calibration:
+    """Learns from out-of-fold log-odds (q, a) and the scores of the rows.
 
-    The interval of each point is the central 90 % of the Jeffreys posterior of its bin's
-    share of correct answers, by effective sample size.
+    An arm's offset is drawn to the common one as by a normal prior of 0.3. The interval is
+    the central 90 % of the Jeffreys posterior of the share of correct answers in each of
+    at most 64 equal bins, by effective sample size.
     """
-    bins = _bins(raw)
+    found = at_rows(raw, rows)
+    usable = ~np.isnan(found) & ~np.isnan(rows.score)
+    rows, found = rows.take(usable), found[usable]
+    eyes = _OFFSET_SPREAD * np.eye(len(arms))[rows.arm]
+    columns = np.hstack((_SLOPE_SPREAD * found[:, None], eyes))
+    bias, weights = logistic(columns, rows.score, rows.weight, 1.0)
+    slope, offset = _SLOPE_SPREAD * max(weights[0], 0.0), bias + _OFFSET_SPREAD * weights[1:]
+    share = 1.0 / (1.0 + np.exp(-(slope * found + offset[rows.arm])))
+    level, below, above = _intervals(share, rows.weight)
+    return Calibration(
+        slope=np.array(slope),
+        offset=np.asarray(offset),
+        level=level,
+        below=below,
+        above=above,
+        doubt=np.where(np.bincount(rows.arm, minlength=len(arms)) > 0, 0.0, UNKNOWN),
+        chains=chains(arms),
+    )
+
+
+def _intervals(share: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """The bins' mean probabilities, and the halves of the intervals around them."""
+    bins = _bins(share)
     total = np.bincount(bins, weight)
-    center = np.bincount(bins, weight * raw) / total
-    share = np.bincount(bins, weight * score) / total
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit(center, share, total).predict(center)
-    low, high = _interval(fitted, total**2 / np.bincount(bins, weight**2))
-    return Calibration(scores=center, accuracy=fitted, low=low, high=high)
+    level = np.bincount(bins, weight * share) / total
+    count = total**2 / np.bincount(bins, weight**2)
+    right, wrong = level * count + 0.5, (1.0 - level) * count + 0.5
+    low, high = beta.ppf(_TAIL, right, wrong), beta.ppf(1.0 - _TAIL, right, wrong)
+    return level, np.maximum(level - low, 0.0), np.maximum(high - level, 0.0)
 
 
-def _bins(raw: Floats) -> Indices:
-    """The bin of each score, shape (n,): equal counts, equal scores together, none empty."""
-    count = int(np.clip(len(raw) // LEAST_BIN_ROWS, 1, GRID_POINTS))
-    edges = np.unique(np.quantile(raw, np.arange(1, count) / count))
-    found = np.searchsorted(edges, raw, side="right")
+def _bins(values: Floats) -> Indices:
+    """The bin of each value, shape (n,): equal counts, equal values together, none empty."""
+    count = int(np.clip(len(values) // LEAST_BIN_ROWS, 1, GRID_POINTS))
+    edges = np.unique(np.quantile(values, np.arange(1, count) / count))
+    found = np.searchsorted(edges, values, side="right")
     return np.asarray(np.unique(found, return_inverse=True)[1], np.intp)
-
-
-def _interval(share: Floats, count: Floats) -> tuple[Floats, Floats]:
-    right, wrong = share * count + 0.5, (1.0 - share) * count + 0.5
-    low = np.minimum(beta.ppf(_TAIL, right, wrong), share)
-    high = np.maximum(beta.ppf(1.0 - _TAIL, right, wrong), share)
-    return np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1].copy()
 
 
 def calibration_error(predicted: Floats, score: Floats, weight: Floats, bins: int = 15) -> float:

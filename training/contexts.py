@@ -14,7 +14,7 @@ from router.policy.features import TEXT_FEATURES, FeatureSpec
 from router.types import Floats
 from training.dataset import Indices
 
-COMPONENTS = 32
+COMPONENTS = 64
 _BATCH_TEXTS = 2_048
 
 

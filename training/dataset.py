@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Self
@@ -56,6 +56,10 @@ class Rows:
     def take(self, which: Mask | Indices) -> Rows:
         """The rows of a mask or at indices."""
         return Rows(**{item.name: getattr(self, item.name)[which] for item in fields(self)})
+
+    def unweighted(self) -> Rows:
+        """The rows as if every arm had been as probable as any other."""
+        return replace(self, weight=np.ones(len(self)))
 
 
 @dataclass(frozen=True, kw_only=True)

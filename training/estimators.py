@@ -1,23 +1,36 @@
-"""The accuracy model: one LightGBM over (query, arm) rows."""
+"""The accuracy model: signals out of fold, stacked, then one LightGBM over (query, arm) rows.
+
+Stacked generalisation (Wolpert 1992): what a row's label could leak into is fitted on the
+other folds. The trees start from the stacked signals' log-odds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import lightgbm
 import numpy as np
 
 from router.policy.arms import ARM_FEATURES, describe
+from router.policy.features import ROW_FEATURES, TEXT_FEATURES
+from router.policy.signals import SIGNALS, SignalArrays
 from router.types import Arm, Floats, Model
 from training.dataset import Indices, Rows
+from training.logistic import logistic
+from training.recipe import WHOLE, Recipe
+from training.signals import SignalModel
 
 THREADS = 1
 """One thread: with two, OpenMP spins for minutes where a server keeps the cores busy."""
-MOST_TREES = 128  # as accurate as 250 at half the rate on real logs, and each costs 0.5 us
+MOST_TREES = 64
+_LEAVES = 7
 _SHRINKAGE_ROWS = 20.0
 _LEAST_SCORE = 1e-3
-_PREDICTED_ROWS = 65_536
+_PART_CELLS = 65_536
+_STACKED_ROWS = 100_000
+_STACKING_PENALTY_INVERSE = 0.1
 
 
 class ArmTable:
@@ -61,59 +74,156 @@ def _means(arm: Indices, values: Floats, weights: Floats, count: int) -> Floats:
     return np.asarray(means)
 
 
-class AccuracyModel:
-    """Predicts the log-odds of a correct answer from a context and an arm's descriptors.
+class Base:
+    """What is learnt of arms straight from rows: their descriptors and their signals."""
 
-    A row is the context's columns, then those of ARM_FEATURES, as
-    `router.policy.predictor.LearnedPredictor.rows` lays it out.
+    def __init__(self, *, arms: Sequence[Arm], models: Sequence[Model], seed: int) -> None:
+        self.table = ArmTable(arms, models)
+        self.signals = SignalModel(arms=len(arms), seed=seed)
+
+    def fit(self, contexts: Floats, rows: Rows) -> Self:
+        """Learns from the rows alone; contexts (q, f) are indexed by the rows' queries."""
+        self.table.fit(rows)
+        self.signals.fit(contexts, rows)
+        return self
+
+    def rows(self, contexts: Floats, arm: Indices | None = None) -> Floats:
+        """The columns ROW_FEATURES of contexts (n, f) and each one's arm (n,), or all arms."""
+        signals, described = self.signals.signals(contexts), self.table.descriptors_
+        if arm is not None:
+            each = np.arange(len(contexts))
+            return np.hstack((contexts[:, :_TEXT], signals[each, arm], described[arm]))
+        arms = len(described)
+        text = np.repeat(contexts[:, :_TEXT], arms, axis=0)
+        flat = signals.reshape(len(contexts) * arms, -1)
+        return np.hstack((text, flat, np.tile(described, (len(contexts), 1))))
+
+
+_TEXT = len(TEXT_FEATURES)
+_SIGNALS = slice(_TEXT, _TEXT + len(SIGNALS))
+
+
+class AccuracyModel:
+    """Predicts the log-odds of a correct answer from a context and an arm.
+
+    After `fit`, `base_` is learnt from all rows, and `out_of_fold_` (q, a) are the log-odds
+    of the rows' queries as what was learnt of the other folds has them, NaN elsewhere.
     """
 
-    def __init__(self, *, names: Sequence[str], seed: int = 0) -> None:
-        self.names = names
+    def __init__(
+        self, *, arms: Sequence[Arm], models: Sequence[Model], seed: int, recipe: Recipe = WHOLE
+    ) -> None:
+        self.arms = arms
+        self.models = models
         self.seed = seed
+        self.recipe = recipe
 
-    def fit(self, contexts: Floats, table: ArmTable, rows: Rows) -> Self:
-        """Learns from the scored rows; contexts (q, f) are indexed by the rows' queries."""
+    def fit(self, contexts: Floats, rows: Rows, fold: Indices) -> Self:
+        """Learns from the scored rows; contexts (q, f) and fold (q,) are per query.
+
+        No fold may hold every scored row.
+        """
         scored = rows.take(~np.isnan(rows.score))
-        self.descriptors_ = table.descriptors_
-        data = lightgbm.Dataset(
-            np.hstack((contexts[scored.query], self.descriptors_[scored.arm])),
-            label=np.clip(scored.score, _LEAST_SCORE, 1.0 - _LEAST_SCORE),
-            weight=scored.weight,
-            feature_name=list(self.names),
-            categorical_feature=[ARM_FEATURES[0]],
-            params=self._parameters(len(scored)),
-        )
-        trees = int(np.clip(len(scored) // 40, 40, MOST_TREES))
-        self.booster_ = lightgbm.train(self._parameters(len(scored)), data, num_boost_round=trees)
+        if not self.recipe.weights:
+            scored = scored.unweighted()
+        queries, place = np.unique(rows.query), fold[scored.query]
+        bases = {
+            number: self._base(contexts, scored.take(place != number))
+            for number in np.unique(fold[queries]).tolist()
+        }
+        columns = self._columns(contexts, scored, place, bases)
+        self.out_of_fold_ = np.full((len(contexts), len(self.arms)), np.nan)
+        for number, base in bases.items():
+            inside = queries[fold[queries] == number]
+            head = self._head(columns[place != number], scored.take(place != number))
+            self.out_of_fold_[inside] = head.predict(base, contexts[inside])
+        self.base_, self.head_ = self._base(contexts, scored), self._head(columns, scored)
         return self
 
     def predict(self, contexts: Floats) -> Floats:
-        """Raw scores of every arm for each context, shape (q, a)."""
-        return np.concatenate([self._raw(part) for part in self._parts(contexts)])
+        """The log-odds of every arm for contexts (n, f), shape (n, a)."""
+        return self.head_.predict(self.base_, contexts)
 
-    def rows(self, contexts: Floats) -> Floats:
-        """The (query, arm) rows of contexts (q, f), shape (q x a, f + len(ARM_FEATURES))."""
-        arms = len(self.descriptors_)
-        repeated = np.repeat(contexts, arms, axis=0)
-        return np.hstack((repeated, np.tile(self.descriptors_, (len(contexts), 1))))
+    def arrays(self) -> SignalArrays:
+        """What serving reads of the signals and their stack."""
+        head = self.head_
+        arrays = self.base_.signals.arrays_
+        return replace(arrays, weights=head.weights_, intercepts=head.intercepts_)
 
-    def _raw(self, contexts: Floats) -> Floats:
-        raw = self.booster_.predict(self.rows(contexts), raw_score=True, num_threads=THREADS)
-        return np.asarray(raw, np.float64).reshape(len(contexts), -1)
+    def _base(self, contexts: Floats, rows: Rows) -> Base:
+        return Base(arms=self.arms, models=self.models, seed=self.seed).fit(contexts, rows)
 
-    def _parts(self, contexts: Floats) -> Iterator[Floats]:
-        step = max(_PREDICTED_ROWS // len(self.descriptors_), 1)
-        for start in range(0, max(len(contexts), 1), step):
-            yield contexts[start : start + step]
+    def _columns(
+        self, contexts: Floats, rows: Rows, place: Indices, bases: dict[int, Base]
+    ) -> Floats:
+        """The columns of each row, made by the base that has not seen its fold."""
+        columns = np.empty((len(rows), len(ROW_FEATURES)))
+        for number, base in bases.items():
+            inside = np.flatnonzero(place == number)
+            for part in _parts(len(inside), len(self.arms)):
+                mine = rows.take(inside[part])
+                columns[inside[part]] = base.rows(contexts[mine.query], mine.arm)
+        return columns
+
+    def _head(self, columns: Floats, rows: Rows) -> Head:
+        return Head(arms=len(self.arms), seed=self.seed, recipe=self.recipe).fit(columns, rows)
+
+
+class Head:
+    """The stack and the trees on top of it, fitted to out-of-fold columns (n, ROW_FEATURES)."""
+
+    def __init__(self, *, arms: int, seed: int, recipe: Recipe) -> None:
+        self.arms = arms
+        self.seed = seed
+        self.recipe = recipe
+
+    def fit(self, columns: Floats, rows: Rows) -> Self:
+        """Learns from rows (n,) that all have a score."""
+        columns = np.where(self.recipe.columns, columns, 0.0)
+        self._stack(columns[:, _SIGNALS], rows)
+        parameters = self._parameters(len(rows))
+        data = lightgbm.Dataset(
+            columns,
+            label=np.clip(rows.score, _LEAST_SCORE, 1.0 - _LEAST_SCORE),
+            weight=rows.weight,
+            init_score=columns[:, _SIGNALS] @ self.weights_ + self.intercepts_[rows.arm],
+            feature_name=list(ROW_FEATURES),
+            categorical_feature=[ARM_FEATURES[0]],
+            params=parameters,
+        )
+        trees = int(np.clip(len(rows) // 40, 16, MOST_TREES)) if self.recipe.trees else 1
+        self.booster_ = lightgbm.train(parameters, data, num_boost_round=trees)
+        return self
+
+    def predict(self, base: Base, contexts: Floats) -> Floats:
+        """The log-odds (n, a) of contexts (n, f), whose columns the base makes."""
+        found = np.empty((len(contexts), self.arms))
+        for part in _parts(len(contexts), self.arms):
+            columns = base.rows(contexts[part])
+            trees = self.booster_.predict(columns, raw_score=True, num_threads=THREADS)
+            start = (columns[:, _SIGNALS] @ self.weights_).reshape(-1, self.arms)
+            found[part] = start + self.intercepts_ + np.asarray(trees).reshape(-1, self.arms)
+        return found
+
+    def _stack(self, signals: Floats, rows: Rows) -> None:
+        """One weight per signal and an intercept per arm, shrunk to a common one."""
+        chosen = np.arange(len(rows))
+        if len(rows) > _STACKED_ROWS:
+            drawn = np.random.default_rng(self.seed).choice(len(rows), _STACKED_ROWS, replace=False)
+            chosen = np.sort(drawn)
+        few = rows.take(chosen)
+        columns = np.hstack((signals[chosen], np.eye(self.arms)[few.arm]))
+        bias, weights = logistic(columns, few.score, few.weight, _STACKING_PENALTY_INVERSE)
+        self.weights_, self.intercepts_ = weights[: len(SIGNALS)], bias + weights[len(SIGNALS) :]
 
     def _parameters(self, rows: int) -> dict[str, Any]:
-        """Smaller trees for fewer rows. The same rows give the same model, bit for bit."""
+        """Small trees: the stack has said most. The same rows give the same model, bit for bit."""
         return {
             "objective": "cross_entropy",
             "learning_rate": 0.08,
-            "num_leaves": int(np.clip(rows // 100, 4, 31)),
+            "num_leaves": _LEAVES,
             "min_data_in_leaf": int(np.clip(rows // 200, 5, 40)),
+            "min_gain_to_split": 0.0 if self.recipe.trees else 1e9,
             "lambda_l2": 5.0,
             "feature_fraction": 0.6,
             "bagging_fraction": 0.8,
@@ -121,9 +231,19 @@ class AccuracyModel:
             "cat_smooth": 10.0,
             "min_data_per_group": 5,
             "max_bin": 127,
+            "monotone_constraints": [int(name == _RISING) for name in ROW_FEATURES],
             "seed": self.seed,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": THREADS,
             "verbose": -1,
         }
+
+
+_RISING = "arm_log_compute"
+
+
+def _parts(count: int, arms: int) -> Iterator[slice]:
+    step = max(_PART_CELLS // max(arms, 1), 1)
+    for start in range(0, count, step):
+        yield slice(start, start + step)

@@ -1,6 +1,6 @@
 """The training job: from a dataset to a policy, and nothing else.
 
-dataset -> split -> out-of-fold predictions -> calibration, trade-off -> held-out figures
+dataset -> split -> models, out of fold -> calibration, trade-offs, evidence -> held-out figures
         -> the same on all of it -> bundle
 """
 
@@ -11,8 +11,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from router.bundle.embedder import describe_embedder
 from router.bundle.manifest import Manifest
 from router.bundle.signing import SigningKey
@@ -21,8 +19,9 @@ from router.policy.embedding import Embedder
 from router.types import Model
 from training.contexts import Encoded
 from training.dataset import Dataset
-from training.learner import Learner, Progress, cross_fit
+from training.learner import Learner, Progress
 from training.models import described, known
+from training.recipe import WHOLE, Recipe
 from training.splits import folds, held_out
 from training.targets import Trained, adjust, check, figures, trained
 
@@ -40,6 +39,7 @@ def train(
     catalog_models: Sequence[Model] | None = None,
     share: float = 0.2,
     seed: int = 0,
+    recipe: Recipe = WHOLE,
     progress: Progress = quiet,
 ) -> Trained:
     """Learns a policy; the same dataset and seed give the same one, bit for bit.
@@ -50,23 +50,21 @@ def train(
     """
     check(dataset)
     models = known(described(dataset), catalog_models)
-    learner = partial(Learner, arms=dataset.arms, models=models, seed=seed)
+    fold = folds(dataset.queries, FOLDS, seed)
+    learner = partial(Learner, arms=dataset.arms, models=models, seed=seed, recipe=recipe)
 
     progress("embedding")
     encoded = Encoded.of(dataset.queries, embedder)
     held = held_out(dataset, share, seed)
-    fold = np.where(held, -1, folds(dataset.queries, FOLDS, seed))
 
-    forecast = cross_fit(learner, dataset, encoded, fold, progress)
+    judged = learner().fit(encoded, dataset.rows.take(~held[dataset.rows.query]), fold, progress)
     progress("held-out queries")
-    judged = learner().fit(encoded, dataset.rows.take(~held[dataset.rows.query]))
-    unseen = judged.predict(encoded, held)
-    seen = figures(dataset, held, unseen, adjust(dataset, forecast, seed))
+    adjusted = adjust(dataset, judged.out_of_fold_, seed)
+    seen = figures(dataset, held, judged.predict(encoded, held), adjusted)
 
-    forecast.fill(held, unseen)
-    progress("all queries")
-    final = learner().fit(encoded, dataset.rows)
-    return trained(dataset, encoded, final, adjust(dataset, forecast, seed), seen)
+    final = learner().fit(encoded, dataset.rows, fold, progress)
+    progress("trade-offs and evidence")
+    return trained(dataset, encoded, final, adjust(dataset, final.out_of_fold_, seed), seen)
 
 
 def write_bundle(policy: Trained, directory: Path, key: SigningKey, now: datetime) -> Manifest:

@@ -1,6 +1,6 @@
 """The learner: all that is fitted on one side of a split, and its out-of-fold predictions.
 
-A better estimator takes the place of `AccuracyModel` here and nowhere else.
+Within its side, whatever a row's label could leak into is fitted on the other folds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from router.policy.spending import SpendingForecast
 from router.types import Arm, Floats, Mask, Model
 from training.contexts import Encoded, Projection
-from training.dataset import Dataset, Indices, Rows
-from training.estimators import AccuracyModel, ArmTable
+from training.dataset import Indices, Rows
+from training.estimators import AccuracyModel
+from training.recipe import WHOLE, Recipe
 from training.spending import SpendingModel
 
 Progress = Callable[[str], None]
@@ -42,60 +43,57 @@ class Forecast:
         names = SpendingForecast.__slots__
         return SpendingForecast(**{name: getattr(self, name) for name in names})
 
-    def fill(self, queries: Mask, other: Forecast) -> None:
-        """Writes the other forecast's values of these queries into this one."""
-        for name in self.__slots__:
-            getattr(self, name)[queries] = getattr(other, name)[queries]
+    def fill(self, queries: Mask | Indices, raw: Floats, spent: SpendingForecast) -> None:
+        """Writes what was predicted of these queries."""
+        self.raw[queries] = raw
+        for name in SpendingForecast.__slots__:
+            getattr(self, name)[queries] = getattr(spent, name)
 
 
 class Learner:
-    """Fits every model on some queries' rows and predicts for all queries."""
+    """Fits every model on some queries' rows.
 
-    def __init__(self, *, arms: Sequence[Arm], models: Sequence[Model], seed: int) -> None:
+    After `fit`, `out_of_fold_` is the forecast of the rows' own queries, each by models
+    that saw no row of its fold.
+    """
+
+    def __init__(
+        self, *, arms: Sequence[Arm], models: Sequence[Model], seed: int, recipe: Recipe = WHOLE
+    ) -> None:
         self.arms = arms
         self.models = models
         self.seed = seed
+        self.recipe = recipe
 
-    def fit(self, encoded: Encoded, rows: Rows) -> Self:
-        """Learns from the rows alone: also the projection sees no other query."""
-        self.projection_ = Projection(seed=self.seed).fit(encoded, np.unique(rows.query))
+    def fit(self, encoded: Encoded, rows: Rows, fold: Indices, progress: Progress) -> Self:
+        """Learns from the rows alone, whose queries are in folds (q,)."""
+        queries = np.unique(rows.query)
+        self.projection_ = Projection(seed=self.seed).fit(encoded, queries)
         contexts = self.projection_.transform(encoded)
-        self.table_ = ArmTable(self.arms, self.models).fit(rows)
-        names = self.projection_.spec_.names
-        self.accuracy_ = AccuracyModel(names=names, seed=self.seed).fit(contexts, self.table_, rows)
-        spending = SpendingModel(arms=self.arms, models=self.models)
-        self.spending_ = spending.fit(contexts, rows, encoded.counted_tokens)
+        progress("accuracy")
+        accuracy = AccuracyModel(
+            arms=self.arms, models=self.models, seed=self.seed, recipe=self.recipe
+        )
+        self.accuracy_ = accuracy.fit(contexts, rows, fold)
+        progress("cost and latency")
+        self.out_of_fold_ = Forecast.blank(len(contexts), len(self.arms))
+        for number in np.unique(fold[queries]):
+            inside = queries[fold[queries] == number]
+            spending = self._spending(contexts, rows.take(fold[rows.query] != number), encoded)
+            spent = spending.predict(contexts[inside], encoded.counted_tokens[inside])
+            self.out_of_fold_.fill(inside, self.accuracy_.out_of_fold_[inside], spent)
+        self.spending_ = self._spending(contexts, rows, encoded)
         return self
 
     def predict(self, encoded: Encoded, queries: Mask) -> Forecast:
         """The forecast of these queries; NaN for all others."""
-        contexts = self.projection_.transform(encoded)[queries]
         forecast = Forecast.blank(len(queries), len(self.arms))
-        forecast.raw[queries] = self.accuracy_.predict(contexts)
-        spent = self.spending_.predict(contexts, encoded.counted_tokens[queries])
-        for name in SpendingForecast.__slots__:
-            getattr(forecast, name)[queries] = getattr(spent, name)
+        if queries.any():
+            contexts = self.projection_.transform(encoded)[queries]
+            spent = self.spending_.predict(contexts, encoded.counted_tokens[queries])
+            forecast.fill(queries, self.accuracy_.predict(contexts), spent)
         return forecast
 
-
-def cross_fit(
-    learner: Callable[[], Learner],
-    dataset: Dataset,
-    encoded: Encoded,
-    fold: Indices,
-    progress: Progress,
-) -> Forecast:
-    """Predicts every query by a learner that saw no row of its fold.
-
-    `fold` has shape (q,); queries of a fold below 0 are left out altogether. A fold
-    without a scored row outside it stays NaN.
-    """
-    forecast = Forecast.blank(len(dataset.queries), len(dataset.arms))
-    for number in range(int(fold.max(initial=-1)) + 1):
-        progress(f"fold {number + 1}")
-        others = (fold >= 0) & (fold != number)
-        rows = dataset.rows.take(others[dataset.rows.query])
-        inside = fold == number
-        if inside.any() and not np.isnan(rows.score).all():
-            forecast.fill(inside, learner().fit(encoded, rows).predict(encoded, inside))
-    return forecast
+    def _spending(self, contexts: Floats, rows: Rows, encoded: Encoded) -> SpendingModel:
+        model = SpendingModel(arms=self.arms, models=self.models)
+        return model.fit(contexts, rows, encoded.counted_tokens)

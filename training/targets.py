@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import InvalidInput
+from router.policy.calibration import Calibration
 from router.policy.embedding import Embedder
 from router.policy.evidence import EvidenceModel
 from router.policy.features import FeatureSpec
-from router.policy.predictor import ArmArrays, Calibration
 from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Arm, Floats, Mask, Model
 from training import evidence
@@ -23,7 +23,6 @@ from training.contexts import Encoded
 from training.dataset import Dataset
 from training.evaluation import Figures, Predicted, prediction_figures, routing_figures
 from training.learner import Forecast, Learner
-from training.loglinear import at_rows
 from training.spending import LatencyShape, finish
 from training.tradeoffs import continued, traced
 
@@ -86,9 +85,7 @@ def check(dataset: Dataset) -> None:
 def adjust(dataset: Dataset, forecast: Forecast, seed: int) -> Adjusted:
     """Learns calibration, spread, trade-off and evidence from an out-of-fold forecast."""
     rows = dataset.rows
-    raw = at_rows(forecast.raw, rows)
-    usable = dataset.scored & ~np.isnan(raw)
-    calibration = calibrate(raw[usable], rows.score[usable], rows.weight[usable])
+    calibration = calibrate(forecast.raw, rows, dataset.arms)
     predicted = _predicted(forecast, calibration)
     tradeoff, best = traced(predicted, dataset)
     model, rng = evidence.fit(dataset, predicted.accuracy), np.random.default_rng(seed)
@@ -121,7 +118,7 @@ def trained(
     dataset: Dataset, encoded: Encoded, learner: Learner, adjusted: Adjusted, held_out: Figures
 ) -> Trained:
     """Puts the final models and what was learnt out of fold together."""
-    text = learner.accuracy_.booster_.model_to_string()
+    text = learner.accuracy_.head_.booster_.model_to_string()
     golden = _golden_rows(dataset, encoded, learner)
     raw = lightgbm.Booster(model_str=text).predict(golden, raw_score=True, num_threads=1)
     return Trained(
@@ -138,14 +135,12 @@ def trained(
 
 
 def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
-    per_arm = ArmArrays(
-        mean_accuracy=learner.table_.mean_accuracy_,
-        mean_cost_usd=learner.table_.mean_cost_usd_,
-    )
-    calibration, spec = adjusted.calibration, learner.projection_.spec_
+    accuracy, spec = learner.accuracy_, learner.projection_.spec_
     return {
-        **{name: getattr(per_arm, name) for name in ArmArrays.__slots__},
-        **{f"calibration_{name}": getattr(calibration, name) for name in Calibration.__slots__},
+        "mean_accuracy": accuracy.base_.table.mean_accuracy_,
+        "mean_cost_usd": accuracy.base_.table.mean_cost_usd_,
+        **accuracy.arrays().to_mapping(),
+        **adjusted.calibration.to_mapping(),
         **learner.spending_.finished(adjusted.latency).to_mapping(),
         **adjusted.tradeoff.to_mapping(),
         **adjusted.continued.to_mapping(CONTINUED),
@@ -161,7 +156,7 @@ def _golden_rows(dataset: Dataset, encoded: Encoded, learner: Learner) -> Floats
     places = np.unique(np.linspace(0, len(dataset.rows) - 1, _GOLDEN_ROWS).astype(np.intp))
     rows = dataset.rows.take(places)
     contexts = learner.projection_.transform(encoded)
-    return np.hstack((contexts[rows.query], learner.table_.descriptors_[rows.arm]))
+    return learner.accuracy_.base_.rows(contexts[rows.query], rows.arm)
 
 
 def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:

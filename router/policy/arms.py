@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.types import Arm, Floats, Model, Strategy
 
@@ -25,6 +26,7 @@ ARM_FEATURES = (
 """Names of the columns of `describe`; the first is categorical, NaN for an arm not trained on."""
 
 _STRATEGIES = tuple(Strategy)
+_SPENDING = frozenset({"samples", "tokens", "rounds", "depth", "width"})
 _PRICE_FLOOR_USD_PER_MTOK = 1e-3
 _MOST = 1e6
 
@@ -64,6 +66,23 @@ def _positive(params: Mapping[str, Any], name: str, default: float) -> float:
     if not 0 < value <= _MOST:
         return default
     return float(value)
+
+
+def chains(arms: Sequence[Arm]) -> NDArray[np.intp]:
+    """Places of arms that differ in compute alone, weakest first: a row each, shape (c, l).
+
+    They share model, strategy and every parameter but samples, tokens, rounds, depth and
+    width. A short row repeats its last place.
+    """
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, arm in enumerate(arms):
+        rest = sorted(f"{name}={arm.params[name]}" for name in arm.params if name not in _SPENDING)
+        alike.setdefault((arm.model, arm.strategy, *rest), []).append(place)
+    rows = [sorted(row, key=lambda place: compute(arms[place])) for row in alike.values()]
+    rows = [row for row in rows if len(row) > 1]
+    longest = max(map(len, rows), default=1)
+    padded = [row + row[-1:] * (longest - len(row)) for row in rows]
+    return np.array(padded, np.intp).reshape(len(rows), longest)
 
 
 def describe(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from router.policy.arms import ARM_FEATURES
 from router.policy.embedding import Embedder
+from router.policy.signals import SIGNALS
 from router.types import Floats
 
 TEXT_FEATURES = (
@@ -37,6 +38,9 @@ TEXT_FEATURES = (
     "text_log_operators",
 )
 """Names of the columns of `text_features`."""
+
+ROW_FEATURES = TEXT_FEATURES + SIGNALS + ARM_FEATURES
+"""Names of the columns of a (query, arm) row."""
 
 _SCANNED_CHARS = 4_000
 _NUMBER = re.compile(r"[0-9]+")
@@ -126,13 +130,14 @@ class FeatureSpec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns of a (query, arm) row: the context's, then the arm's."""
-        return self.context_names + ARM_FEATURES
+        """Names of the columns of a (query, arm) row."""
+        return ROW_FEATURES
 
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of the names, the embedder, the projection and the bounds."""
-        head = json.dumps([self.names, self.embedder, self.embedder_digest]).encode()
+        names = [self.context_names, self.names]
+        head = json.dumps([names, self.embedder, self.embedder_digest]).encode()
         parts = (self.components, self.mean, self.bounds)
         body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         return hashlib.sha256(head + body).hexdigest()

@@ -13,8 +13,7 @@ from router.policy.evidence import EvidenceModel
 from router.policy.fallback import StaticPredictor, estimate_tokens
 from router.policy.features import Context, FeatureSpec
 from router.policy.planning import Continuation
-from router.policy.predictor import ArmArrays, Booster, Calibration, LearnedPredictor, Predictor
-from router.policy.spending import SpendingArrays
+from router.policy.predictor import Booster, LearnedPredictor, Predictor
 from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Arm, Catalog, Floats, PolicySource, Predictions, Strategy
 
@@ -112,10 +111,8 @@ class Learned:
         evidence = EvidenceModel.from_mapping(self.arrays)
         predictor = LearnedPredictor(
             booster=self.booster,
-            calibration=calibration(self.arrays),
+            arrays=self.arrays,
             trained_arms=self.trained_arms,
-            arrays=ArmArrays.from_mapping(self.arrays),
-            spending=SpendingArrays.from_mapping(self.arrays),
             catalog=catalog,
         )
         return Policy(
@@ -131,16 +128,6 @@ class Learned:
                 Tradeoff.from_mapping(self.arrays, CONTINUED),
             ),
         )
-
-
-def calibration(arrays: Mapping[str, Floats]) -> Calibration:
-    """Reads the calibration out of a bundle's arrays."""
-    return Calibration(
-        scores=arrays["calibration_scores"],
-        accuracy=arrays["calibration_accuracy"],
-        low=arrays["calibration_low"],
-        high=arrays["calibration_high"],
-    )
 
 
 def _single_pass(catalog: Catalog) -> tuple[int, ...]:

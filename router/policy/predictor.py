@@ -1,7 +1,8 @@
 """What each arm is expected to bring for a query: accuracy, cost, latency, tokens, energy.
 
-Accuracy comes from one LightGBM model over (query, arm) rows and is calibrated; what an
-arm spends comes from `spending`. All arms are predicted in one call.
+Accuracy comes from signals, stacked, and one LightGBM model over (query, arm) rows that
+starts from them, and is calibrated; what an arm spends comes from `spending`. All arms are
+predicted in one call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from router.policy.arms import ARM_FEATURES, describe
-from router.policy.features import Context
+from router.policy.calibration import Calibration
+from router.policy.features import ROW_FEATURES, TEXT_FEATURES, Context
+from router.policy.priors import expected_accuracy
+from router.policy.signals import SIGNALS, SignalArrays, Signals
 from router.policy.spending import SpendingArrays, SpendingPredictor
 from router.types import Arm, Catalog, Floats, Model, Predictions
 
@@ -56,28 +60,6 @@ class ArmArrays:
         return cls(**{name: np.asarray(arrays[name], np.float64) for name in cls.__slots__})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """From a raw score to a probability with its interval, all on one grid of raw scores.
-
-    `scores` (c,) rises; `accuracy`, `low` and `high` (c,) are the isotonic fit and the
-    central 90 % interval of the share of correct answers around it.
-    """
-
-    scores: Floats
-    accuracy: Floats
-    low: Floats
-    high: Floats
-
-    def __call__(self, raw: Floats) -> tuple[Floats, Floats, Floats]:
-        """The probability and both ends of its interval, each of the shape of `raw`."""
-        return (
-            np.interp(raw, self.scores, self.accuracy),
-            np.interp(raw, self.scores, self.low),
-            np.interp(raw, self.scores, self.high),
-        )
-
-
 class LearnedPredictor:
     """Predicts with a trained model for the arms of a catalog."""
 
@@ -85,31 +67,35 @@ class LearnedPredictor:
         self,
         *,
         booster: Booster,
-        calibration: Calibration,
+        arrays: Mapping[str, Floats],
         trained_arms: Sequence[Arm],
-        arrays: ArmArrays,
-        spending: SpendingArrays,
         catalog: Catalog,
     ) -> None:
-        """Binds what was trained to the catalog's arms.
+        """Binds what was trained, a bundle's arrays, to the catalog's arms.
 
-        An arm that was not trained on is predicted from its descriptors, and its cost and
-        latency from the published scaling figures.
+        An arm whose accuracy was never seen is predicted from its prior and from what all
+        arms share around a query, and its spending from the published scaling figures.
+        Raises KeyError when an array is missing.
         """
         self._booster = booster
-        self._calibration = calibration
         self._arms = catalog.arms
         models = [catalog.model(arm.model) for arm in catalog.arms]
-        index = {arm.key: row for row, arm in enumerate(trained_arms)}
-        rows = [index.get(arm.key) for arm in catalog.arms]
+        per_arm = ArmArrays.from_mapping(arrays)
+        means = dict(zip([arm.key for arm in trained_arms], per_arm.mean_accuracy, strict=True))
+        seen = {key: float(mean) for key, mean in means.items() if not np.isnan(mean)}
+        place = {key: index for index, key in enumerate(means) if key in seen}
+        expected = expected_accuracy(catalog.arms, models, seen)
+        signals = SignalArrays.from_mapping(arrays).bind(place, catalog.arms, expected)
+        self._signals = Signals(signals)
+        self._calibration = Calibration.from_mapping(arrays).bind(place, catalog.arms)
         self._descriptors = np.array(
             [
-                _descriptor(arm, model, row, arrays)
-                for arm, model, row in zip(catalog.arms, models, rows, strict=True)
+                _descriptor(arm, model, place.get(arm.key), per_arm, prior)
+                for arm, model, prior in zip(catalog.arms, models, expected, strict=True)
             ]
-        ).reshape(len(rows), len(ARM_FEATURES))
+        ).reshape(len(models), len(ARM_FEATURES))
         self._spending = SpendingPredictor(
-            arrays=spending, trained_arms=trained_arms, catalog=catalog
+            arrays=SpendingArrays.from_mapping(arrays), trained_arms=trained_arms, catalog=catalog
         )
 
     @property
@@ -117,20 +103,22 @@ class LearnedPredictor:
         """The catalog's arms."""
         return self._arms
 
-    def rows(self, values: Floats) -> Floats:
-        """The (query, arm) rows of contexts (n, f), shape (n x a, f + len(ARM_FEATURES))."""
-        count, width = values.shape
-        rows = np.empty((count, len(self._arms), width + len(ARM_FEATURES)))
-        rows[:, :, :width] = values[:, None, :]
-        rows[:, :, width:] = self._descriptors
-        return rows.reshape(count * len(self._arms), -1)
+    def rows(self, values: Floats, signals: Floats) -> Floats:
+        """The (query, arm) rows of contexts (n, f) and signals (n, a, s), shape (n x a, r)."""
+        rows = np.empty((*signals.shape[:2], len(ROW_FEATURES)))
+        rows[:, :, :_TEXT] = values[:, None, :_TEXT]
+        rows[:, :, _TEXT:_DESCRIBED] = signals
+        rows[:, :, _DESCRIBED:] = self._descriptors
+        return rows.reshape(-1, len(ROW_FEATURES))
 
     def predict(self, contexts: Sequence[Context]) -> list[Predictions]:
         """As Predictor says."""
         values = np.stack([context.values for context in contexts])
         input_tokens = np.array([context.input_tokens for context in contexts], np.float64)
-        raw = self._booster.predict(self.rows(values), raw_score=True, num_threads=1)
-        accuracy, low, high = self._calibration(raw.reshape(len(values), -1))
+        signals = self._signals(values)
+        trees = self._booster.predict(self.rows(values, signals), raw_score=True, num_threads=1)
+        raw = self._signals.start(signals) + trees.reshape(len(values), -1)
+        accuracy, low, high = self._calibration(raw)
         spent = self._spending.predict(values, input_tokens)
         return [
             Predictions(
@@ -148,9 +136,15 @@ class LearnedPredictor:
         ]
 
 
-def _descriptor(arm: Arm, model: Model, row: int | None, arrays: ArmArrays) -> Floats:
+_TEXT = len(TEXT_FEATURES)
+_DESCRIBED = _TEXT + len(SIGNALS)
+
+
+def _descriptor(
+    arm: Arm, model: Model, row: int | None, arrays: ArmArrays, expected: float
+) -> Floats:
     if row is None:
-        return describe(arm, model, index=None)
+        return describe(arm, model, index=None, mean_accuracy=expected)
     return describe(
         arm,
         model,

@@ -8,12 +8,14 @@ order arms sensibly and promise nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from router.policy.arms import compute
-from router.types import Arm, Model, Strategy
+from router.types import Arm, Floats, Model, Strategy
 
 LATENCY_SPREAD = np.array([0.0, 0.99, 1.40])
 """Log ratios of the 0.5, 0.95 and 0.99 quantiles to the median: log-normal, sigma 0.6."""
@@ -21,6 +23,7 @@ LATENCY_SPREAD = np.array([0.0, 0.99, 1.40])
 _EXPONENT = 0.15
 _BASE_ACCURACY, _ACCURACY_PER_TIER, _MOST_BASE = 0.45, 0.10, 0.85
 _MOST_ACCURACY = 0.97
+_STEADY_ARMS = 2.0
 _INPUT_TOKENS, _OUTPUT_TOKENS = 200.0, 150.0
 _SINGLE_PASS_S = 0.8
 
@@ -51,6 +54,31 @@ def prior(arm: Arm, model: Model) -> Prior:
         output_tokens=output_tokens,
         latency_s=_SINGLE_PASS_S * in_turn,
     )
+
+
+def expected_accuracy(
+    arms: Sequence[Arm], models: Sequence[Model], trained: Mapping[str, float]
+) -> Floats:
+    """What is to be expected of arms before any outcome, shape (a,); a model per arm.
+
+    The priors' log-odds, moved by how far the arms that were trained on (mean accuracies
+    by key) lie from theirs: empirical Bayes, that move being shrunk as by two more arms
+    that lie where their prior says.
+    """
+    priors = [prior(arm, model).accuracy for arm, model in zip(arms, models, strict=True)]
+    log_odds = np.array([_log_odds(accuracy) for accuracy in priors])
+    moves = [
+        _log_odds(trained[arm.key]) - expected
+        for arm, expected in zip(arms, log_odds.tolist(), strict=True)
+        if arm.key in trained
+    ]
+    move = sum(moves) / (len(moves) + _STEADY_ARMS)
+    return np.asarray(1.0 / (1.0 + np.exp(-(log_odds + move))))
+
+
+def _log_odds(accuracy: float) -> float:
+    cut = min(max(accuracy, 0.01), 0.99)
+    return math.log(cut / (1.0 - cut))
 
 
 def _calls(arm: Arm) -> float:

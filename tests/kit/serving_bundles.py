@@ -13,8 +13,10 @@ from router.bundle.archive import pack
 from router.bundle.embedder import describe_embedder, load_embedder
 from router.bundle.writer import write
 from router.policy.arms import describe
+from router.policy.calibration import Calibration
 from router.policy.evidence import EvidenceModel
-from router.policy.features import FeatureSpec
+from router.policy.features import ROW_FEATURES, TEXT_FEATURES, FeatureSpec
+from router.policy.signals import SIGNALS, SignalArrays
 from router.policy.spending import COST, OUTPUT, SpendingArrays
 from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Catalog, Floats
@@ -37,50 +39,45 @@ def features() -> FeatureSpec:
 
 
 def bundle(
-    catalog: Catalog, *, mean_cost_usd: float = 1e-3, trees: int = 10, leaves: int = 7
+    catalog: Catalog,
+    *,
+    mean_cost_usd: float = 1e-3,
+    trees: int = 10,
+    leaves: int = 7,
+    landmarks: int = 16,
 ) -> bytes:
     """An archive signed by the kit's key; every arm is predicted to cost `mean_cost_usd`."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / "bundle"
-        _write(directory, catalog, mean_cost_usd, trees, leaves)
+        text, rows, raw = _train(catalog, trees, leaves)
+        write(
+            directory,
+            embedder=describe_embedder(load_embedder()),
+            feature_names=features().names,
+            features_digest=features().digest,
+            arms=catalog.arms,
+            models=catalog.models,
+            training={"rows": len(rows)},
+            booster_text=text,
+            arrays=_arrays(catalog, mean_cost_usd, landmarks),
+            golden_rows=rows[:32],
+            golden_raw=raw[:32],
+            key=KEY,
+            now=NOW,
+        )
         return pack(directory)
 
 
-def _write(
-    directory: Path, catalog: Catalog, mean_cost_usd: float, trees: int, leaves: int
-) -> None:
-    text, rows, raw = _train(catalog, trees, leaves)
-    write(
-        directory,
-        embedder=describe_embedder(load_embedder()),
-        feature_names=features().names,
-        features_digest=features().digest,
-        arms=catalog.arms,
-        models=catalog.models,
-        training={"rows": len(rows)},
-        booster_text=text,
-        arrays=_arrays(catalog, mean_cost_usd),
-        golden_rows=rows[:32],
-        golden_raw=raw[:32],
-        key=KEY,
-        now=NOW,
-    )
-
-
 def _train(catalog: Catalog, trees: int, leaves: int) -> tuple[str, Floats, Floats]:
-    rng, spec = np.random.default_rng(3), features()
-    contexts = rng.normal(size=(300, len(spec.context_names)))
-    described = np.array(
-        [
-            describe(
-                arm, catalog.model(arm.model), index=index, mean_accuracy=0.5, mean_cost_usd=1e-3
-            )
-            for index, arm in enumerate(catalog.arms)
-        ]
-    )
-    rows = np.vstack([np.hstack((contexts, np.tile(row, (len(contexts), 1)))) for row in described])
-    logit = 0.5 * rows[:, 0] + 0.4 * rows[:, len(spec.context_names) + 1] - 0.5
-    data = lightgbm.Dataset(rows, 1 / (1 + np.exp(-logit)), feature_name=list(spec.names))
+    rng, place = np.random.default_rng(3), len(TEXT_FEATURES)
+    seen = rng.normal(size=(300, place + len(SIGNALS)))
+    described = [
+        describe(arm, catalog.model(arm.model), index=index, mean_accuracy=0.5, mean_cost_usd=1e-3)
+        for index, arm in enumerate(catalog.arms)
+    ]
+    rows = np.vstack([np.hstack((seen, np.tile(row, (len(seen), 1)))) for row in described])
+    logit = 0.5 * rows[:, 0] + 0.4 * rows[:, ROW_FEATURES.index("arm_tier")] - 0.5
+    data = lightgbm.Dataset(rows, 1 / (1 + np.exp(-logit)), feature_name=list(ROW_FEATURES))
     params = {
         "objective": "cross_entropy",
         "num_leaves": leaves,
@@ -91,6 +88,28 @@ def _train(catalog: Catalog, trees: int, leaves: int) -> tuple[str, Floats, Floa
     booster = lightgbm.train(params, data, trees)
     raw = np.asarray(booster.predict(rows[:32], raw_score=True, num_threads=1))
     return booster.model_to_string(), rows, raw
+
+
+def _signals(arms: int, landmarks: int) -> SignalArrays:
+    """Landmarks around which some arms did better than others."""
+    rng, columns = np.random.default_rng(5), len(features().context_names)
+    scale = np.full(columns, 0.1)
+    return SignalArrays(
+        center=np.zeros(columns),
+        scale=scale,
+        limit=np.full(columns, 1.0),
+        landmarks=0.3 * rng.normal(size=(landmarks, columns)),
+        bandwidth=np.array(1.0),
+        mean=np.array(0.5),
+        base=np.full(arms, 0.5),
+        kernel=0.02 * rng.normal(size=(landmarks, 1 + arms)),
+        probe=0.02 * rng.normal(size=(1 + columns, 1 + arms)),
+        sums=rng.normal(size=(landmarks, arms)),
+        counts=np.full((landmarks, arms), 3.0),
+        shrinkage=np.array(1.0),
+        weights=np.full(len(SIGNALS), 0.2),
+        intercepts=np.zeros(arms),
+    )
 
 
 def _spending(arms: int, mean_cost_usd: float) -> SpendingArrays:
@@ -106,10 +125,8 @@ def _spending(arms: int, mean_cost_usd: float) -> SpendingArrays:
     )
 
 
-def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
+def _arrays(catalog: Catalog, mean_cost_usd: float, landmarks: int) -> dict[str, Floats]:
     arms = len(catalog.arms)
-    rising = np.linspace(-6, 6, 40)
-    probability = 1 / (1 + np.exp(-rising))
     curve = Tradeoff(
         value_usd=np.logspace(-5, 1, 20),
         accuracy=np.linspace(0.4, 0.9, 20),
@@ -123,14 +140,24 @@ def _arrays(catalog: Catalog, mean_cost_usd: float) -> dict[str, Floats]:
         "mean_accuracy": np.full(arms, 0.5),
         "mean_cost_usd": np.full(arms, mean_cost_usd),
         **_spending(arms, mean_cost_usd).to_mapping(),
-        "calibration_scores": rising,
-        "calibration_accuracy": probability,
-        "calibration_low": np.maximum(probability - 0.05, 0),
-        "calibration_high": np.minimum(probability + 0.05, 1),
+        **_signals(arms, landmarks).to_mapping(),
+        **_calibration(arms).to_mapping(),
         **curve.to_mapping(),
         **curve.to_mapping(CONTINUED),
         **_evidence(arms).to_mapping(),
     }
+
+
+def _calibration(arms: int) -> Calibration:
+    level = np.linspace(0.01, 0.99, 40)
+    return Calibration(
+        slope=np.array(1.0),
+        offset=np.zeros(arms),
+        level=level,
+        below=np.full(40, 0.05),
+        above=np.full(40, 0.05),
+        doubt=np.zeros(arms),
+    )
 
 
 def _evidence(arms: int) -> EvidenceModel:

@@ -136,7 +136,7 @@ def _leadline() -> Iterator[ServerProcess]:
         with postgres.database() as dsn, tempfile.TemporaryDirectory() as directory:
             with Admin(dsn) as admin:
                 admin.seed(catalog(), "default", signer=KEY)
-                archive = bundle(catalog(), trees=128, leaves=31)
+                archive = bundle(catalog(), trees=64, landmarks=512)
                 version = admin.registry.register(archive, {}, actor="bench").version
                 admin.registry.promote(version, actor="bench")
             with serving(Path(directory), dsn) as server:

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from tests.kit.bundles import KEY, TRUSTED
 from training.contexts import Encoded
 from training.dataset import Dataset
 from training.job import train, write_bundle
-from training.learner import Learner, cross_fit
+from training.learner import Learner
 from training.loglinear import at_rows
 from training.models import described
 from training.splits import folds
@@ -70,10 +70,10 @@ def test_no_score_leaks_into_its_own_prediction() -> None:
 
 
 def _out_of_fold_auc(dataset: Dataset) -> float:
-    learner = partial(Learner, arms=dataset.arms, models=described(dataset), seed=0)
+    learner = Learner(arms=dataset.arms, models=described(dataset), seed=0)
     encoded = Encoded.of(dataset.queries, embedder())
     fold = folds(dataset.queries, 5)
-    forecast = cross_fit(learner, dataset, encoded, fold, lambda _: None)
+    forecast = learner.fit(encoded, dataset.rows, fold, lambda _: None).out_of_fold_
     raw = at_rows(forecast.raw, dataset.rows)
     return float(roc_auc_score(dataset.rows.score > 0.5, raw))
 

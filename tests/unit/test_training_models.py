@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.policy.calibration import Calibration
+from router.types import Arm, Floats
 from tests.kit import logs
 from training.calibration import calibrate, calibration_error
+from training.dataset import Indices, Rows
 from training.models import described
 from training.splits import folds, holdout
 
@@ -87,9 +92,9 @@ def test_a_calibrated_probability_holds() -> None:
     raw = 3.0 * np.log(truth / (1 - truth)) + 1.0
     half = len(raw) // 2
     weight = np.ones(half)
-    fitted = calibrate(raw[:half], score[:half], weight)
-    assert len(fitted.scores) <= 64
-    accuracy, low, high = fitted(raw[half:])
+    fitted = _calibrated(raw[:half], score[:half])
+    assert len(fitted.level) <= 64
+    accuracy, low, high = (each[:, 0] for each in fitted(raw[half:, None]))
     before = calibration_error(1 / (1 + np.exp(-raw[half:])), score[half:], weight)
     assert calibration_error(accuracy, score[half:], weight) < 0.015 < before
     assert np.abs(accuracy - truth[half:]).mean() < 0.02
@@ -100,10 +105,32 @@ def test_a_calibrated_probability_holds() -> None:
 @given(st.lists(st.tuples(st.floats(-40, 40), st.floats(0, 1)), min_size=1, max_size=300))
 def test_calibration_rises_and_stays_inside_its_interval(pairs: list[tuple[float, float]]) -> None:
     raw, score = np.array(pairs).T
-    fitted = calibrate(raw, score, np.ones(len(raw)))
-    for values in (fitted.accuracy, fitted.low, fitted.high):
-        assert (np.diff(values) >= 0).all()
-        assert ((values >= 0) & (values <= 1)).all()
-    assert (np.diff(fitted.scores) > 0).all()
-    assert (fitted.low <= fitted.accuracy).all()
-    assert (fitted.accuracy <= fitted.high).all()
+    fitted = _calibrated(raw, score)
+    accuracy, low, high = fitted(np.linspace(-50.0, 50.0, 101)[:, None])
+    assert (np.diff(accuracy, axis=0) >= 0).all()
+    assert ((low >= 0) & (low <= accuracy) & (accuracy <= high) & (high <= 1)).all()
+
+
+def test_an_arms_offset_is_its_own_where_its_rows_say_so_and_common_where_they_are_few() -> None:
+    rng = np.random.default_rng(4)
+    arm = np.repeat([0, 1, 2], [4_000, 4_000, 10])
+    raw = rng.normal(size=len(arm))
+    truth = 1 / (1 + np.exp(-(raw + np.array([0.5, -0.5, 2.0])[arm])))
+    fitted = _calibrated(raw, (rng.random(len(arm)) < truth).astype(float), arm)
+    assert fitted.offset[0] - fitted.offset[1] == pytest.approx(1.0, abs=0.15)
+    assert fitted.offset[2] < 1.0
+
+
+def _calibrated(raw: Floats, score: Floats, arm: Indices | None = None) -> Calibration:
+    place = np.zeros(len(raw), np.intp) if arm is None else arm
+    table = np.full((len(raw), int(place.max()) + 1), np.nan)
+    table[np.arange(len(raw)), place] = raw
+    blank = np.full(len(raw), np.nan)
+    figures = dict.fromkeys([item.name for item in fields(Rows)], blank) | {
+        "query": np.arange(len(raw)),
+        "arm": place,
+        "score": score,
+        "weight": np.ones(len(raw)),
+    }
+    arms = tuple(Arm(model=f"m{index}", strategy="single") for index in range(table.shape[1]))
+    return calibrate(table, Rows(**figures), arms)

@@ -1,0 +1,162 @@
+"""Signals: what queries like this one say of each arm, before the trees weigh it.
+
+Three estimates of an arm's accuracy around a context: a kernel ridge regression, the
+success rate in the neighbourhood, and a linear probe. Each is the arm's mean, plus what
+all arms share there (how hard such queries are), plus what is the arm's own. The log is
+summed up in a fixed number of landmarks, so that a decision's cost does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.types import Arm, Floats
+
+SIGNALS = (
+    "signal_kernel",
+    "signal_neighbours",
+    "signal_probe",
+    "signal_kernel_shared",
+    "signal_neighbours_shared",
+    "signal_probe_shared",
+)
+"""Names of the signals, all of them log-odds; the last three are the same for every arm."""
+
+_OWN = len(SIGNALS) // 2
+_LEAST = 0.02
+_PREFIX = "signal_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalArrays:
+    """What was learnt of a arms over contexts (f,) with k landmarks.
+
+    A context lies at (context - center) x scale, cut to +-limit, all (f,), among the
+    `landmarks` (k, f); the kernel is exp(-squared distance / `bandwidth`), squared for
+    neighbours. `mean` () and `base` (a,) are the mean accuracy of all rows and of each
+    arm's. `kernel` (k, 1 + a) and `probe` (1 + f, 1 + a), a bias first, weigh what is shared
+    and what is each arm's own. `sums` and `counts` (k, a) are, by landmark, the scores
+    above `base` and the weights of its rows; `shrinkage` () rows' worth of what is shared
+    is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring the signals to
+    the log-odds that the trees start from.
+    """
+
+    center: Floats
+    scale: Floats
+    limit: Floats
+    landmarks: Floats
+    bandwidth: Floats
+    mean: Floats
+    base: Floats
+    kernel: Floats
+    probe: Floats
+    sums: Floats
+    counts: Floats
+    shrinkage: Floats
+    weights: Floats
+    intercepts: Floats
+
+    @classmethod
+    def from_mapping(cls, arrays: Mapping[str, Floats]) -> SignalArrays:
+        """Picks the arrays by name out of a bundle's. Raises KeyError when one is missing."""
+        return cls(
+            **{name: np.asarray(arrays[_PREFIX + name], np.float64) for name in cls.__slots__}
+        )
+
+    def to_mapping(self) -> dict[str, Floats]:
+        """The arrays under their names in a bundle."""
+        return {_PREFIX + name: np.asarray(getattr(self, name)) for name in self.__slots__}
+
+    def bind(self, place: Mapping[str, int], arms: Sequence[Arm], base: Floats) -> SignalArrays:
+        """The arrays of these arms, whose places are known by their keys.
+
+        One without a place has what is shared, around its `base` (a,) alone.
+        """
+        found = np.array([place.get(arm.key, -1) for arm in arms], np.intp)
+        known = found >= 0
+        own = np.concatenate(([0], found + 1))
+        blank = np.concatenate(([True], known))
+        return SignalArrays(
+            **{name: getattr(self, name) for name in self.__slots__ if name not in _PER_ARM},
+            base=np.where(known, self.base[found], base),
+            kernel=np.where(blank, self.kernel[:, own], 0.0),
+            probe=np.where(blank, self.probe[:, own], 0.0),
+            sums=np.where(known, self.sums[:, found], 0.0),
+            counts=np.where(known, self.counts[:, found], 0.0),
+            intercepts=np.where(known, self.intercepts[found], self.intercepts.mean()),
+        )
+
+
+_PER_ARM = frozenset({"base", "kernel", "probe", "sums", "counts", "intercepts"})
+
+
+class Signals:
+    """The signals of a row of arms. Pure and thread-safe."""
+
+    def __init__(self, arrays: SignalArrays) -> None:
+        self._arrays = arrays
+        self._arms = len(arrays.base)
+        self._landmarks = np.ascontiguousarray(2.0 * arrays.landmarks)
+        self._lengths = (arrays.landmarks**2).sum(axis=1)
+        self._kernel = np.ascontiguousarray(arrays.kernel.T)
+        self._tables = np.ascontiguousarray(np.hstack((arrays.sums, arrays.counts)).T)
+        self._bias, self._probe = arrays.probe[0], np.ascontiguousarray(arrays.probe[1:].T)
+        self._base = np.concatenate((arrays.base, arrays.base, arrays.base))
+
+    def __call__(self, contexts: Floats) -> Floats:
+        """The signals of contexts (n, f), shape (n, a, s).
+
+        Contexts that are read together come out the same bit for bit.
+        """
+        place = self.place(contexts)
+        near = self.nearness(place)
+        kernel = np.matvec(self._kernel, near)
+        shared, own = self._neighbours(near)
+        probe = np.matvec(self._probe, place) + self._bias
+        signals = np.empty((len(contexts), self._arms, len(SIGNALS)))
+        common = np.stack((kernel[:, 0], shared, probe[:, 0]), axis=1)[:, None, :]
+        signals[:, :, 0] = kernel[:, 1:]
+        signals[:, :, 1] = own
+        signals[:, :, 2] = probe[:, 1:]
+        signals[:, :, :_OWN] += common * _ADDED + self._arrays.base[:, None]
+        signals[:, :, _OWN:] = common + self._arrays.mean
+        return log_odds(signals)
+
+    def start(self, signals: Floats) -> Floats:
+        """The log-odds (n, a) of signals (n, a, s) that the trees start from."""
+        return np.asarray(np.matvec(signals, self._arrays.weights) + self._arrays.intercepts)
+
+    def place(self, contexts: Floats) -> Floats:
+        """Where contexts (n, f) lie among the landmarks."""
+        arrays = self._arrays
+        place = (contexts - arrays.center) * arrays.scale
+        return np.asarray(np.minimum(np.maximum(place, -arrays.limit), arrays.limit))
+
+    def nearness(self, place: Floats) -> Floats:
+        """The kernel between places (n, f) and each landmark, shape (n, k), in (0, 1]."""
+        near = np.matvec(self._landmarks, place)
+        near -= self._lengths
+        near -= (place * place).sum(axis=1, keepdims=True)
+        np.minimum(near, 0.0, out=near)
+        near /= self._arrays.bandwidth
+        return np.asarray(np.exp(near, out=near))
+
+    def _neighbours(self, near: Floats) -> tuple[Floats, Floats]:
+        """What neighbours' scores are above the base: of all arms (n,), of each (n, a)."""
+        found = np.matvec(self._tables, near * near)
+        sums, counts = found[:, : self._arms], found[:, self._arms :]
+        least = self._arrays.shrinkage
+        shared = sums.sum(axis=1) / (counts.sum(axis=1) + least * self._arms / 2.0)
+        return shared, (sums + least * shared[:, None]) / (counts + least)
+
+
+_ADDED = np.array([1.0, 0.0, 1.0])  # the neighbours' own rate has the shared one in it
+
+
+def log_odds(probability: Floats) -> Floats:
+    """Log-odds of probabilities, none nearer than 0.02 to 0 or 1."""
+    cut = np.minimum(np.maximum(probability, _LEAST), 1.0 - _LEAST)
+    return np.asarray(np.log(cut / (1.0 - cut)))

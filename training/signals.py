@@ -1,0 +1,214 @@
+"""Learns the signals: landmarks, kernel ridge, neighbourhood sums and linear probes per arm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import pairwise_distances_argmin
+
+from router.policy.features import TEXT_FEATURES
+from router.policy.signals import SIGNALS, SignalArrays, Signals
+from router.types import Floats, Mask
+from training.dataset import Indices, Rows
+
+LANDMARKS = 512
+BANDWIDTH = 0.3
+SHRINKAGE_ROWS = 1.0
+_BASE_ROWS = 20.0
+_KERNEL_PENALTY, _PROBE_PENALTY = 4.0, 20.0
+_OWN_PENALTY = 2.0
+_TEXT_SHARE = 0.3
+_TEXT_LIMIT = 4.0
+_PROBE_TEXT = 0.1
+_MOST_QUERIES = 20_000
+_PART = 16_384
+_RIDGE = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cells:
+    """Mean scores and weights of q queries and a arms, both (q, a); a weight is 0 where none."""
+
+    score: Floats
+    weight: Floats
+
+    @classmethod
+    def of(cls, rows: Rows, queries: Indices, arms: int) -> Self:
+        """The cells of scored rows; their queries are among `queries`, which rise."""
+        shape = (len(queries), arms)
+        cell = np.ravel_multi_index((np.searchsorted(queries, rows.query), rows.arm), shape)
+        weight = np.bincount(cell, rows.weight, shape[0] * arms).astype(np.float64)
+        total = np.bincount(cell, rows.weight * rows.score, shape[0] * arms)
+        score = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+        return cls(score=score.reshape(shape), weight=weight.reshape(shape))
+
+    def take(self, queries: Mask | Indices) -> _Cells:
+        return _Cells(score=self.score[queries], weight=self.weight[queries])
+
+
+class SignalModel:
+    """Learns the arrays of `router.policy.signals` but for how the signals are stacked."""
+
+    def __init__(self, *, arms: int, seed: int) -> None:
+        self.arms = arms
+        self.seed = seed
+
+    def fit(self, contexts: Floats, rows: Rows) -> Self:
+        """Learns from the scored rows alone; contexts (q, f) are indexed by the rows' queries."""
+        scored = rows.take(~np.isnan(rows.score))
+        queries = np.unique(scored.query)
+        cells = _Cells.of(scored, queries, self.arms)
+        mean, base = _means(cells)
+        space = _Space.of(contexts[queries])
+        few = _sample(queries, self.seed)
+        places, sampled = space.place(contexts[queries[few]]), cells.take(few)
+        landmarks = _landmarks(places, self.seed)
+        near = _kernel(places, landmarks)
+        inner = _KERNEL_PENALTY * _kernel(landmarks, landmarks)
+        probe = np.hstack((np.ones((len(places), 1)), places))
+        penalty = np.diag(np.concatenate(([_RIDGE], space.probe_penalty())))
+        sums, counts = self._tables(contexts[queries], space, landmarks, cells, base)
+        self.arrays_ = SignalArrays(
+            center=space.center,
+            scale=space.scale,
+            limit=space.limit,
+            landmarks=landmarks,
+            bandwidth=np.array(BANDWIDTH),
+            mean=np.array(mean),
+            base=base,
+            kernel=_ridges(near, sampled, base, inner),
+            probe=_ridges(probe, sampled, base, penalty),
+            sums=sums,
+            counts=counts,
+            shrinkage=np.array(SHRINKAGE_ROWS),
+            weights=np.full(len(SIGNALS), 1.0 / len(SIGNALS)),
+            intercepts=np.zeros(self.arms),
+        )
+        self.signals_ = Signals(self.arrays_)
+        return self
+
+    def signals(self, contexts: Floats) -> Floats:
+        """The signals of contexts (n, f), shape (n, a, s)."""
+        return self.signals_(contexts)
+
+    def _tables(
+        self, contexts: Floats, space: _Space, landmarks: Floats, cells: _Cells, base: Floats
+    ) -> tuple[Floats, Floats]:
+        """By nearest landmark: scores above the base, and weights, both (k, a)."""
+        sums, counts = np.zeros((2, len(landmarks), self.arms))
+        for part in _parts(len(contexts)):
+            nearest = pairwise_distances_argmin(space.place(contexts[part]), landmarks)
+            weight = cells.weight[part]
+            np.add.at(sums, nearest, weight * (cells.score[part] - base))
+            np.add.at(counts, nearest, weight)
+        return sums, counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Space:
+    """Where contexts lie, so that a distance of 1 is far; text features count for less."""
+
+    center: Floats
+    scale: Floats
+    limit: Floats
+
+    @classmethod
+    def of(cls, contexts: Floats) -> Self:
+        text = len(TEXT_FEATURES)
+        center, spread = contexts.mean(axis=0), contexts.std(axis=0)
+        length = max(float(np.sqrt((spread[text:] ** 2).sum())), 1e-6)
+        factor = np.sqrt(_TEXT_SHARE / text)
+        scale = np.full(contexts.shape[1], np.sqrt(0.5) / length)
+        scale[:text] = factor / (spread[:text] + 0.1)
+        limit = np.full(contexts.shape[1], np.inf)
+        limit[:text] = _TEXT_LIMIT * factor
+        return cls(center=center, scale=scale, limit=limit)
+
+    def place(self, contexts: Floats) -> Floats:
+        return np.clip((contexts - self.center) * self.scale, -self.limit, self.limit)
+
+    def probe_penalty(self) -> Floats:
+        """What the probe pays per squared weight; for text features more, as one varies more."""
+        text = len(TEXT_FEATURES)
+        units = np.full(len(self.scale), np.sqrt(0.5))
+        units[:text] = np.sqrt(_TEXT_SHARE / text) / _PROBE_TEXT
+        return _PROBE_PENALTY * units**2
+
+
+def _means(cells: _Cells) -> tuple[float, Floats]:
+    """The mean score of all rows, and each arm's, shrunk to it as by 20 rows, (a,)."""
+    weight, total = cells.weight.sum(axis=0), (cells.weight * cells.score).sum(axis=0)
+    mean = float(total.sum() / weight.sum())
+    return mean, (total + _BASE_ROWS * mean) / (weight + _BASE_ROWS)
+
+
+def _sample(queries: Indices, seed: int) -> Indices:
+    """Places of the queries that the regressions see: all, or so many drawn at random."""
+    if len(queries) <= _MOST_QUERIES:
+        return np.arange(len(queries))
+    drawn = np.random.default_rng(seed).choice(len(queries), _MOST_QUERIES, replace=False)
+    return np.sort(drawn)
+
+
+def _landmarks(places: Floats, seed: int) -> Floats:
+    """At most 512 places (k, f) that stand for all: the centres of their clusters."""
+    different = np.unique(places, axis=0)
+    if len(different) <= LANDMARKS:
+        return different
+    clusters = MiniBatchKMeans(
+        LANDMARKS, random_state=seed, batch_size=4_096, max_iter=20, n_init=1, reassignment_ratio=0
+    )
+    return np.unique(clusters.fit(different).cluster_centers_, axis=0)
+
+
+def _kernel(one: Floats, other: Floats) -> Floats:
+    """The kernel between places (n, f) and (k, f), shape (n, k)."""
+    distance = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2.0 * one @ other.T
+    return np.asarray(np.exp(np.minimum(-distance, 0.0) / BANDWIDTH))
+
+
+def _ridges(columns: Floats, cells: _Cells, base: Floats, penalty: Floats) -> Floats:
+    """Ridge weights (c, 1 + a) over columns (q, c): of what all arms share, then each arm's own.
+
+    The first is fitted to the mean of a query's scores above the base, the others to what
+    it leaves, at twice the penalty: what an arm has of its own is shrunk to what is shared.
+    """
+    above = np.where(cells.weight > 0, cells.score - base, 0.0)
+    total = cells.weight.sum(axis=1)
+    shared = np.divide((cells.weight * above).sum(axis=1), total, where=total > 0, out=total * 0.0)
+    share = total / total.mean()
+    weights = np.zeros((columns.shape[1], 1 + cells.score.shape[1]))
+    weights[:, 0] = _solved((columns.T * share) @ columns, columns.T @ (share * shared), penalty)
+    rest = above - (columns @ weights[:, 0])[:, None]
+    for arm, gram in enumerate(_grams(columns, cells.weight)):
+        target = columns.T @ (cells.weight[:, arm] * rest[:, arm])
+        weights[:, 1 + arm] = _solved(gram, target, _OWN_PENALTY * penalty)
+    return weights
+
+
+def _grams(columns: Floats, weight: Floats) -> Iterator[Floats]:
+    """Each arm's weighted Gram matrix; arms that most queries have share one, less the gaps."""
+    whole: Floats | None = None
+    even = bool((weight[weight > 0] == 1.0).all())
+    for mine in weight.T:
+        gap = mine == 0
+        if even and gap.mean() < 0.5:
+            whole = columns.T @ columns if whole is None else whole
+            yield whole - columns[gap].T @ columns[gap]
+        else:
+            seen = columns[~gap]
+            yield (seen.T * mine[~gap]) @ seen
+
+
+def _solved(gram: Floats, target: Floats, penalty: Floats) -> Floats:
+    ridge = _RIDGE * np.eye(len(gram))
+    return np.asarray(np.linalg.solve(gram + penalty + ridge, target))
+
+
+def _parts(count: int) -> Iterator[slice]:
+    for start in range(0, count, _PART):
+        yield slice(start, start + _PART)
