@@ -22,8 +22,8 @@ from training.evaluation import Predicted
 LEAST_QUERIES = 100
 """With fewer queries whose outcome is known, outcomes are noisier than predictions."""
 
-_MOST_CELLS = 10_000_000
-_MOST_QUERIES = 3_000
+_MOST_CELLS = 5_000_000
+_MOST_QUERIES = 2_000
 
 
 def traced(predicted: Predicted, dataset: Dataset) -> tuple[Tradeoff, int]:

@@ -49,9 +49,10 @@ class Ahead:
 
         `cost_usd` is (n, a); `allowed` (n, a, a) says which second arm may follow a first.
         """
-        second = value_usd * self.second - cost_usd[:, None, None, :]
-        best = np.where(allowed[:, :, None, :], second, -np.inf).max(axis=3)
-        return np.asarray(np.maximum(value_usd * self.first, best).mean(axis=2) - cost_usd)
+        second = value_usd * self.second
+        second -= np.where(allowed, cost_usd[:, None, :], np.inf)[:, :, None, :]
+        best = np.maximum(value_usd * self.first, second.max(axis=3))
+        return np.asarray(best.mean(axis=2) - cost_usd)
 
 
 class Continuation:

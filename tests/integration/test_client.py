@@ -179,6 +179,13 @@ def test_run_takes_a_plain_answer_too(use: Use, server: EchoServer) -> None:
     assert not server.requests["ReportOutcome"][0].HasField("score")
 
 
+def test_run_is_willing_to_continue_unless_told_otherwise(use: Use, server: EchoServer) -> None:
+    use(lambda client: client.run("q", caller(client, lambda _: "4")))
+    use(lambda client: client.run("q", caller(client, lambda _: "4"), may_continue=False))
+    use(lambda client: client.route("q"))
+    assert [each.may_continue for each in server.requests["Route"]] == [True, False, False]
+
+
 def test_run_follows_continue_to_the_next_arm(use: Use, server: EchoServer) -> None:
     server.answer("Route", echo.decision(should_continue=True))
     server.answer(

@@ -31,6 +31,7 @@ REQUEST = RouteRequest(
     compute_budget=50,
     allowed_arms=[STATE.keys[0], STATE.keys[1]],
     needs=Needs(json=True, context_tokens=100),
+    may_continue=True,
 )
 ASKED = asked(REQUEST, arms=STATE.arms, max_query_bytes=1_000)
 
@@ -88,6 +89,17 @@ def test_a_logged_request_asks_the_same_again() -> None:
         ASKED.query.needs,
         100,
     )
+
+
+def test_a_caller_who_is_willing_to_continue_is_so_after_each_attempt() -> None:
+    for request in (RouteRequest(text="x", may_continue=True), REQUEST):
+        question = asked(request, arms=STATE.arms, max_query_bytes=1_000)
+        assert question.bounds.may_continue
+        stored = {"query": "x", "input_tokens": 1, "request": question.request}
+        assert again(stored)[1] == question.bounds
+    plain = asked(RouteRequest(text="x"), arms=STATE.arms, max_query_bytes=1_000)
+    assert not plain.bounds.may_continue
+    assert plain.request == {}
 
 
 @pytest.mark.parametrize("arm", CATALOG.arms, ids=lambda arm: arm.key)

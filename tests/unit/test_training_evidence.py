@@ -102,7 +102,7 @@ def test_noise_that_arms_do_not_share_moves_no_other_arm() -> None:
     model = evidence.fit(dataset, probability(made, dataset))
     others = ~np.eye(3, dtype=bool)
     assert (np.diag(model.transfer) > 0.6).all()
-    assert np.abs(model.transfer[others]).max() < 0.1
+    assert np.abs(model.transfer[others]).max() < 0.15
 
 
 def test_a_bandit_log_teaches_an_arm_of_itself_and_leaves_the_prior_for_others() -> None:
