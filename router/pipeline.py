@@ -122,14 +122,19 @@ def aim(policy: Policy, slo: Slo, bounds: Bounds) -> Aim | None:
 def _worth_waiting(
     policy: Policy, predictions: Predictions, index: int, slo: Slo, bounds: Bounds
 ) -> bool:
-    """Whether a second attempt after the arm at `index` is expected to add anything."""
+    """Whether a second attempt after the arm at `index` is expected to add anything.
+
+    A willing caller is told so wherever what the attempt may show could make it pay.
+    """
     continuation, what_for = policy.continuation, aim(policy, slo, bounds)
     if continuation is None or what_for is None:
         return False
     if what_for.floor is not None:
         return continuation.evidence.informs(index)
-    accuracy, cost_usd = predictions.accuracy, predictions.cost_usd
-    return continuation.gain_usd(index, accuracy, cost_usd, what_for.value_usd) > 0.0
+    known = index, predictions.accuracy, predictions.cost_usd, what_for.value_usd
+    if bounds.may_continue:
+        return continuation.may_pay(*known)
+    return continuation.gain_usd(*known) > 0.0
 
 
 def uniform(decision_id: UUID) -> float:

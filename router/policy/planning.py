@@ -25,6 +25,9 @@ from router.policy.evidence import (
 from router.policy.tradeoff import Tradeoff
 from router.types import Bounds, Floats, Mask, Predictions, Slo
 
+_FAR = np.array([-2.326, *NODES, 2.326])
+"""The surprises that planning looks at, and the ends of the central 98 %."""
+
 _BATCH_CELLS = 2_000_000
 
 
@@ -68,6 +71,7 @@ class Continuation:
         moved = evidence.transfer
         self._scale = 1.0 / np.sqrt(1.0 - np.minimum(moved**2, MOST_EXPLAINED))
         self._moved = (self._scale * moved)[:, None, :] * NODES[:, None]
+        self._moved_far = (self._scale * moved)[:, None, :] * _FAR[:, None]
         self._new, self._held = _pairs(evidence)
 
     def ahead(self, accuracy: Floats) -> Ahead:
@@ -98,10 +102,22 @@ class Continuation:
         The second answer is taken at its belief after the first, (a,) all. Answers within
         some microseconds, since every decision asks.
         """
-        shown = ndtr(probit(accuracy) * self._scale[arm] + self._moved[arm])
+        gain = self._gain(self._moved[arm], arm, accuracy, cost_usd, value_usd)
+        return float(np.maximum(gain, 0.0).mean())
+
+    def may_pay(self, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float) -> bool:
+        """Whether any but the rarest surprise makes a second attempt after `arm` pay."""
+        gain = self._gain(self._moved_far[arm], arm, accuracy, cost_usd, value_usd)
+        return bool((gain > 0.0).any())
+
+    def _gain(
+        self, moved: Floats, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float
+    ) -> Floats:
+        """The best second arm's gain at each surprise; `moved` (b, a) is what they move."""
+        shown = ndtr(probit(accuracy) * self._scale[arm] + moved)
         gain = value_usd * (shown - shown[:, arm, None]) - cost_usd
         gain[:, arm] = 0.0
-        return float(np.maximum(gain.max(axis=1), 0.0).mean())
+        return np.asarray(gain.max(axis=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,6 +258,23 @@ def test_second_attempts_are_worth_waiting_for_only_where_they_pay() -> None:
     assert continuation.gain_usd(2, accuracy, cost_usd, 1.0) == 0.0
 
 
+@given(some_models(3), st.integers(0, 1_000), st.floats(1e-3, 30.0))
+def test_a_willing_caller_waits_wherever_another_attempt_is_expected_to_pay(
+    evidence: EvidenceModel, seed: int, value_usd: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    known = 0, rng.uniform(0.1, 0.95, 3), rng.uniform(0.001, 1.0, 3), value_usd
+    continuation = Continuation(evidence, CURVE)
+    assert continuation.may_pay(*known) or continuation.gain_usd(*known) == 0.0
+
+
+def test_a_willing_caller_waits_for_rare_surprises_too() -> None:
+    continuation = Continuation(MODEL, CURVE)
+    known = 0, np.array([0.9, 0.9, 0.5]), np.array([0.01, 0.3, 1.0]), 1.0
+    assert continuation.gain_usd(*known) == 0.0
+    assert continuation.may_pay(*known)
+
+
 def test_queries_walked_together_are_those_walked_one_by_one() -> None:
     rng = np.random.default_rng(5)
     evidence = _random_model(5, 3)
