@@ -173,3 +173,24 @@ def test_recorded_outcomes_show_leadline_above_the_best_mixture(tmp_path: Path) 
     for name in ("leadline", "leadline_continuation"):
         assert ways[name]["verdict"] == "beats the best mixture"
         assert ways[name]["worse_budgets"] == 0
+
+
+def test_a_log_with_samples_tells_what_adaptive_sampling_saves(tmp_path: Path) -> None:
+    log = logs.write(
+        tmp_path / "log.parquet", [each for row in ROWS[:600] for each in _polled(row)]
+    )
+    told = ("--log", log, "--ways", "mixture", "--bootstrap", "100", "--out", tmp_path / "out")
+    found = answer(*told)["sampling"]
+    assert found[0]["rule"] == "all 5 samples"
+    assert found[0]["sample_share"]["estimate"] == 1.0
+    shares = [each["cost_share"]["estimate"] for each in found if "learnt" in each["rule"]]
+    assert shares == sorted(shares)
+    assert max(shares) < 1.0
+    assert "Adaptive sampling" in (tmp_path / "out" / "report.html").read_text()
+
+
+def _polled(row: logs.Row) -> list[logs.Row]:
+    """Five samples of an attempt, of which the third goes wrong."""
+    samples = [{**row, "sample_idx": index, "answer": "right"} for index in range(5)]
+    samples[2] |= {"answer": "wrong", "score": 0.0}
+    return [{**each, "score": float(each["answer"] == "right")} for each in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,10 @@ from training.log_commands import SkipBadRows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyarrow import Table
+
     from training.benchmark.bench import Plan
-    from training.benchmark.results import Results
+    from training.benchmark.results import Results, Sampled
     from training.benchmark.splits import Split
 
 JSON, REPORT = "benchmark.json", "report.html"
@@ -99,8 +102,9 @@ def benchmark(
     )
     out.mkdir(parents=True, exist_ok=True)
     files = [file for file in (train, test, log) if file is not None]
-    splits = _splits(files, holdout, folds, seed, skip_bad_rows=skip_bad_rows)
-    results = _benchmarked(splits, plan)
+    tables = _tables(files, skip_bad_rows=skip_bad_rows)
+    splits = _splits(tables, holdout, folds, seed)
+    results = replace(_benchmarked(splits, plan), sampling=_sampled(tables, splits, plan))
     _write(results, out)
     if as_json:
         print_json(results)
@@ -140,17 +144,30 @@ def _plan(**told: Any) -> Plan:
     return Plan(**told)
 
 
-def _splits(
-    files: Sequence[Path], holdout: float, folds: int, seed: int, *, skip_bad_rows: bool
-) -> list[Split]:
-    from training.benchmark.splits import folded, held_out, of_logs  # noqa: PLC0415
-    from training.dataset import Dataset  # noqa: PLC0415
+def _tables(files: Sequence[Path], *, skip_bad_rows: bool) -> list[Table]:
     from training.sources import read  # noqa: PLC0415
 
-    logs = [Dataset.from_table(read(each, skip_bad_rows=skip_bad_rows).table) for each in files]
+    return [read(each, skip_bad_rows=skip_bad_rows).table for each in files]
+
+
+def _splits(tables: Sequence[Table], holdout: float, folds: int, seed: int) -> list[Split]:
+    from training.benchmark.splits import folded, held_out, of_logs  # noqa: PLC0415
+    from training.dataset import Dataset  # noqa: PLC0415
+
+    logs = [Dataset.from_table(each) for each in tables]
     if len(logs) == 2:
         return [of_logs(*logs)]
     return list(folded(logs[0], folds, seed)) if folds else [held_out(logs[0], holdout, seed)]
+
+
+def _sampled(tables: Sequence[Table], splits: Sequence[Split], plan: Plan) -> tuple[Sampled, ...]:
+    from pyarrow import concat_tables  # noqa: PLC0415
+
+    from training.benchmark.sampling import sampled  # noqa: PLC0415
+    from training.samples import Samples  # noqa: PLC0415
+
+    samples = Samples.from_table(concat_tables(tables))
+    return () if samples is None else sampled(splits, samples, plan.resamples, plan.seed)
 
 
 def _benchmarked(splits: Sequence[Split], plan: Plan) -> Results:

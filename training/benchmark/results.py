@@ -116,6 +116,22 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """How a sampling rule did; intervals are paired-bootstrap 95 % over queries.
+
+    `difference` is its accuracy less that of a vote over all samples; the shares are of
+    what all samples count and cost, the latter None where costs are not known.
+    """
+
+    rule: str
+    samples: Interval
+    accuracy: Interval
+    difference: Interval
+    sample_share: Interval
+    cost_share: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What was compared on what; `left_out` says what took no part, and why."""
 
@@ -142,6 +158,7 @@ class Results:
     calibration: tuple[CalibrationBin, ...]
     latency_coverage: tuple[Coverage, ...]
     importance: Mapping[str, float]
+    sampling: tuple[Sampled, ...] = ()
 
     def way(self, name: str) -> WayFigures | None:
         """The figures of the way of that name, if it took part."""
