@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+import numpy as np
+
 from router.errors import Infeasible
 from router.policy.choice import choose
 from router.policy.continuation import Aim, Step, Tried, plan
@@ -56,7 +58,7 @@ def decide(
         slo=slo,
         policy_version=policy.version,
         policy_source=policy.source,
-        should_continue=_worth_waiting(policy, predictions, choice.index, slo, bounds),
+        should_continue=_worth_waiting(policy, predictions, choice, slo, bounds),
     )
 
 
@@ -120,9 +122,9 @@ def aim(policy: Policy, slo: Slo, bounds: Bounds) -> Aim | None:
 
 
 def _worth_waiting(
-    policy: Policy, predictions: Predictions, index: int, slo: Slo, bounds: Bounds
+    policy: Policy, predictions: Predictions, choice: Choice, slo: Slo, bounds: Bounds
 ) -> bool:
-    """Whether a second attempt after the arm at `index` is expected to add anything.
+    """Whether a second attempt after the chosen arm is expected to add anything.
 
     A willing caller is told so wherever what the attempt may show could make it pay.
     """
@@ -130,8 +132,9 @@ def _worth_waiting(
     if continuation is None or what_for is None:
         return False
     if what_for.floor is not None:
-        return continuation.evidence.informs(index)
-    known = index, predictions.accuracy, predictions.cost_usd, what_for.value_usd
+        return continuation.evidence.informs(choice.index)
+    cost_usd = np.where(choice.feasible, predictions.cost_usd, np.inf)
+    known = choice.index, predictions.accuracy, cost_usd, what_for.value_usd
     if bounds.may_continue:
         return continuation.may_pay(*known)
     return continuation.gain_usd(*known) > 0.0

@@ -99,8 +99,9 @@ class Continuation:
     def gain_usd(self, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float) -> float:
         """What a second attempt after `arm` is expected to add to value - cost, at least.
 
-        The second answer is taken at its belief after the first, (a,) all. Answers within
-        some microseconds, since every decision asks.
+        The second answer is taken at its belief after the first; `accuracy` and `cost_usd`
+        are (a,), a cost infinite where an arm may not follow. Answers within some
+        microseconds, since every decision asks.
         """
         gain = self._gain(self._moved[arm], arm, accuracy, cost_usd, value_usd)
         return float(np.maximum(gain, 0.0).mean())
