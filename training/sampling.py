@@ -23,7 +23,7 @@ from router.policy.sampling import (
     states,
 )
 from router.types import Floats, Mask
-from training.dataset import Indices
+from training.dataset import Dataset, Indices
 from training.samples import Polled, Samples, polled
 
 LEAST_GROUPS = 50
@@ -56,6 +56,19 @@ class ArmAccuracy:
     def at(self, samples: Samples) -> Floats:
         """That of each group's arm, (g,)."""
         return np.array([self.by_arm.get(arm, self.pooled) for arm in samples.arm])
+
+
+def at_groups(samples: Samples, dataset: Dataset, accuracy: Floats) -> Floats:
+    """The predicted accuracy (q, a) of each group's query and arm, (g,).
+
+    NaN where the dataset has not got the query or the arm.
+    """
+    queries = {text: place for place, text in enumerate(dataset.queries)}
+    arms = {arm.key: place for place, arm in enumerate(dataset.arms)}
+    padded = np.pad(accuracy, ((0, 1), (0, 1)), constant_values=np.nan)
+    query = [queries.get(text, -1) for text in samples.query]
+    arm = [arms.get(key, -1) for key in samples.arm]
+    return np.asarray(padded[query, arm])
 
 
 def fit(samples: Samples, predicted: Floats, *, seed: int) -> SamplingModel | None:

@@ -29,7 +29,7 @@ from training.benchmark.sampling import sampled
 from training.benchmark.splits import held_out
 from training.dataset import Dataset, Indices
 from training.samples import Samples, polled
-from training.sampling import ArmAccuracy, exchangeable, fit, stopped
+from training.sampling import ArmAccuracy, at_groups, exchangeable, fit, stopped
 
 ONE = np.array(0.5)
 
@@ -255,6 +255,10 @@ def grouped(rows: Sequence[logs.Row]) -> Samples:
     return found
 
 
+def _of_another_arm() -> list[logs.Row]:
+    return [sample(99, index, "a", 1.0, arm=2) for index in range(3)]
+
+
 def taught(samples: Samples, seed: int = 0) -> SamplingModel:
     model = fit(samples, ArmAccuracy.of(samples).at(samples), seed=seed)
     assert model is not None
@@ -386,6 +390,16 @@ class TestFit:
     def test_few_samples_teach_nothing(self) -> None:
         samples = grouped(polls(20))
         assert fit(samples, ArmAccuracy.of(samples).at(samples), seed=0) is None
+
+    def test_groups_take_the_prediction_of_their_query_and_arm(self) -> None:
+        rows = polls(60)
+        dataset, samples = logs.dataset(rows), grouped([*rows, *_of_another_arm()])
+        accuracy = dataset.table("score")
+        found = at_groups(samples, dataset, accuracy)
+        known = np.array([text != "text 00099" for text in samples.query])
+        assert np.isnan(found[~known]).all()
+        right = samples.score.sum(axis=1) / samples.drawn
+        assert found[known] == pytest.approx(right[known])
 
     def test_groups_without_a_prediction_are_left_out(self) -> None:
         samples = grouped(polls(60))
