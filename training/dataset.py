@@ -57,6 +57,11 @@ class Rows:
         """The rows of a mask or at indices."""
         return Rows(**{item.name: getattr(self, item.name)[which] for item in fields(self)})
 
+    @property
+    def even(self) -> bool:
+        """Whether no row counts more than another."""
+        return bool((self.weight == self.weight[:1]).all())
+
     def unweighted(self) -> Rows:
         """The rows as if every arm had been as probable as any other."""
         return replace(self, weight=np.ones(len(self)))

@@ -7,7 +7,7 @@ other folds. The trees start from the stacked signals' log-odds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import lightgbm
@@ -84,7 +84,7 @@ class Base:
     def fit(self, contexts: Floats, rows: Rows) -> Self:
         """Learns from the rows alone; contexts (q, f) are indexed by the rows' queries."""
         self.table.fit(rows)
-        self.signals.fit(contexts, rows)
+        self.signals.fit(contexts, rows.unweighted())
         return self
 
     def rows(self, contexts: Floats, arm: Indices | None = None) -> Floats:
@@ -103,11 +103,38 @@ _TEXT = len(TEXT_FEATURES)
 _SIGNALS = slice(_TEXT, _TEXT + len(SIGNALS))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folded:
+    """Contexts (q, f), the queries that take part, and the fold (q,) of each."""
+
+    contexts: Floats
+    queries: Indices
+    fold: Indices
+
+    @property
+    def numbers(self) -> list[int]:
+        """The folds that some query is in."""
+        return [int(number) for number in np.unique(self.fold[self.queries])]
+
+    def inside(self, number: int) -> Indices:
+        """The queries of a fold."""
+        return np.asarray(self.queries[self.fold[self.queries] == number])
+
+
+def _loss(raw: Floats, rows: Rows) -> float:
+    """The log loss of log-odds (q, a) on the rows, each counted by its weight."""
+    odds = raw[rows.query, rows.arm]
+    losses = np.logaddexp(0.0, odds) - rows.score * odds
+    return float(np.average(losses, weights=rows.weight))
+
+
 class AccuracyModel:
     """Predicts the log-odds of a correct answer from a context and an arm.
 
     After `fit`, `base_` is learnt from all rows, and `out_of_fold_` (q, a) are the log-odds
     of the rows' queries as what was learnt of the other folds has them, NaN elsewhere.
+    Where the log has propensities, `weighted_` tells whether the head that was fitted by
+    them has the lesser out-of-fold loss by them; else they add variance and nothing more.
     """
 
     def __init__(
@@ -126,19 +153,30 @@ class AccuracyModel:
         scored = rows.take(~np.isnan(rows.score))
         if not self.recipe.weights:
             scored = scored.unweighted()
-        queries, place = np.unique(rows.query), fold[scored.query]
+        folded = _Folded(contexts=contexts, queries=np.unique(rows.query), fold=fold)
         bases = {
-            number: self._base(contexts, scored.take(place != number))
-            for number in np.unique(fold[queries]).tolist()
+            number: self._base(contexts, scored.take(fold[scored.query] != number))
+            for number in folded.numbers
         }
-        columns = self._columns(contexts, scored, place, bases)
-        self.out_of_fold_ = np.full((len(contexts), len(self.arms)), np.nan)
-        for number, base in bases.items():
-            inside = queries[fold[queries] == number]
-            head = self._head(columns[place != number], scored.take(place != number))
-            self.out_of_fold_[inside] = head.predict(base, contexts[inside])
-        self.base_, self.head_ = self._base(contexts, scored), self._head(columns, scored)
+        columns = self._columns(contexts, scored, fold[scored.query], bases)
+        ways = [scored] if scored.even else [scored, scored.unweighted()]
+        found = [self._out_of_fold(folded, columns, way, bases) for way in ways]
+        best = int(np.argmin([_loss(each, scored) for each in found]))
+        self.weighted_, self.out_of_fold_ = best == 0, found[best]
+        self.base_, self.head_ = self._base(contexts, scored), self._head(columns, ways[best])
         return self
+
+    def _out_of_fold(
+        self, folded: _Folded, columns: Floats, rows: Rows, bases: dict[int, Base]
+    ) -> Floats:
+        """The log-odds (q, a) of each fold by a head fitted to the columns of the others."""
+        found = np.full((len(folded.contexts), len(self.arms)), np.nan)
+        for number, base in bases.items():
+            others = folded.fold[rows.query] != number
+            head = self._head(columns[others], rows.take(others))
+            inside = folded.inside(number)
+            found[inside] = head.predict(base, folded.contexts[inside])
+        return found
 
     def predict(self, contexts: Floats) -> Floats:
         """The log-odds of every arm for contexts (n, f), shape (n, a)."""

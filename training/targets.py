@@ -168,6 +168,7 @@ def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:
         "arms": len(dataset.arms),
         "watermark": dataset.watermark.isoformat() if dataset.watermark else None,
         "seed": learner.seed,
+        "weighted_by_propensity": learner.accuracy_.weighted_ and not dataset.rows.even,
         "arms_with_prior_cost": _keys(dataset, ~learner.spending_.costed_),
         "arms_without_latency": _keys(dataset, ~learner.spending_.timed_),
         "held_out": held_out,

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from training.benchmark.leadline import Train
 from training.dataset import Dataset
+from training.recipe import WHOLE, Recipe
 from training.targets import Trained
 
 Parts = Mapping[str, Train]
 """What learns a policy without a part, under the part's name."""
 
+WITHOUT: Mapping[str, Recipe] = {
+    "kernel signal": Recipe(kernel=False),
+    "neighbours signal": Recipe(neighbours=False),
+    "probe signal": Recipe(probe=False),
+    "shared signals": Recipe(shared=False),
+    "text features": Recipe(text=False),
+    "arm descriptors": Recipe(descriptors=False),
+    "trees": Recipe(trees=False),
+    "propensity weights": Recipe(weights=False),
+}
 
-def parts(train: Train, log: Dataset) -> Parts:
+
+class Recipes(Protocol):
+    """Learns a policy from a dataset by a recipe."""
+
+    def __call__(self, dataset: Dataset, /, *, recipe: Recipe = WHOLE) -> Trained:
+        """The policy."""
+
+
+def parts(train: Recipes, log: Dataset) -> Parts:
     """The parts that can be left out when learning from the log."""
-    found: dict[str, Train] = {}
-    if not np.isnan(log.rows.propensity).all():
-        found["propensity weights"] = lambda dataset: _unweighted(train, dataset)
-    return found
-
-
-def _unweighted(train: Train, dataset: Dataset) -> Trained:
-    rows = dataset.rows
-    unknown = np.full(len(rows), np.nan)
-    rows = replace(rows, propensity=unknown, weight=np.ones(len(rows)))
-    return train(replace(dataset, rows=rows))
+    uniform = bool(np.isnan(log.rows.propensity).all())
+    return {
+        name: partial(train, recipe=recipe)
+        for name, recipe in WITHOUT.items()
+        if recipe.weights or not uniform
+    }
