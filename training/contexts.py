@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
 
 from router.policy.embedding import Embedder
 from router.policy.features import TEXT_FEATURES, FeatureSpec
-from router.types import Floats
+from router.policy.words import BUCKETS, Words
+from router.types import Floats, Mask
 from training.dataset import Indices
+
+Buckets = Any
+"""A sparse matrix (q, w) of scipy, whose stubs know no shapes."""
 
 COMPONENTS = 64
 _BATCH_TEXTS = 2_048
@@ -20,10 +26,14 @@ _BATCH_TEXTS = 2_048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """q queries: text features (q, t) and embeddings (q, d) with the embedder that made them."""
+    """q queries: text features (q, t) and embeddings (q, d) with the embedder that made them.
+
+    `words` (q, w) has a 1 for each bucket that a query's words fall into.
+    """
 
     texts: Floats
     vectors: Floats
+    words: Buckets
     embedder: Embedder
 
     @classmethod
@@ -36,19 +46,51 @@ class Encoded:
             components=np.eye(embedder.dimensions),
             bounds=np.array([[-np.inf], [np.inf]]),
         )
-        rows = [
-            context.values
+        found = [
+            context
             for start in range(0, len(queries), _BATCH_TEXTS)
             for context in spec.contexts(queries[start : start + _BATCH_TEXTS], embedder)
         ]
-        values = np.stack(rows)
+        values = np.stack([context.values for context in found])
         split = len(TEXT_FEATURES)
-        return cls(texts=values[:, :split], vectors=values[:, split:], embedder=embedder)
+        return cls(
+            texts=values[:, :split],
+            vectors=values[:, split:],
+            words=_buckets([context.words for context in found]),
+            embedder=embedder,
+        )
 
     @property
     def counted_tokens(self) -> Floats:
         """Input tokens of each query as the embedder counts them, shape (q,)."""
         return np.asarray(np.rint(np.expm1(self.texts[:, TEXT_FEATURES.index("text_log_tokens")])))
+
+
+def _buckets(words: Sequence[Words]) -> Buckets:
+    ends = np.cumsum([0, *map(len, words)])
+    ones = np.ones(ends[-1], np.float32)
+    return csr_matrix((ones, np.concatenate(words), ends), shape=(len(words), BUCKETS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contexts:
+    """q contexts as models read them: columns (q, f), and buckets of words (q, w)."""
+
+    values: Floats
+    buckets: Buckets
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, which: Mask | Indices | slice) -> Contexts:
+        """The contexts of a mask, at indices or in a slice."""
+        return Contexts(values=self.values[which], buckets=self.buckets[which])
+
+    @property
+    def words(self) -> list[Words]:
+        """The words of each context, as serving reads them."""
+        found, ends = self.buckets.indices.astype(np.intp), self.buckets.indptr
+        return [found[start:end] for start, end in pairwise(ends)]
 
 
 class Projection:
@@ -76,7 +118,8 @@ class Projection:
         )
         return self
 
-    def transform(self, encoded: Encoded) -> Floats:
-        """The contexts of all queries, shape (q, f), as the spec makes them one by one."""
+    def transform(self, encoded: Encoded) -> Contexts:
+        """The contexts of all queries, as the spec makes them one by one."""
         projected = (encoded.vectors - self.spec_.mean) @ self.spec_.components.T
-        return self.spec_.cut(np.hstack((encoded.texts, projected)))
+        values = self.spec_.cut(np.hstack((encoded.texts, projected)))
+        return Contexts(values=values, buckets=encoded.words)

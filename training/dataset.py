@@ -104,6 +104,10 @@ class Dataset:
             hashed.update(np.ascontiguousarray(getattr(self.rows, item.name)).tobytes())
         return hashed.hexdigest()
 
+    def unweighted(self) -> Dataset:
+        """The dataset as if every arm had been as probable as any other."""
+        return replace(self, rows=self.rows.unweighted())
+
     @cached_property
     def scored(self) -> Mask:
         """Rows whose score is known, shape (n,)."""

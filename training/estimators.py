@@ -17,6 +17,7 @@ from router.policy.arms import ARM_FEATURES, describe
 from router.policy.features import ROW_FEATURES, TEXT_FEATURES
 from router.policy.signals import SIGNALS, SignalArrays
 from router.types import Arm, Floats, Model
+from training.contexts import Contexts
 from training.dataset import Indices, Rows
 from training.logistic import logistic
 from training.recipe import WHOLE, Recipe
@@ -81,20 +82,20 @@ class Base:
         self.table = ArmTable(arms, models)
         self.signals = SignalModel(arms=len(arms), seed=seed)
 
-    def fit(self, contexts: Floats, rows: Rows) -> Self:
-        """Learns from the rows alone; contexts (q, f) are indexed by the rows' queries."""
+    def fit(self, contexts: Contexts, rows: Rows) -> Self:
+        """Learns from the rows alone; contexts are indexed by the rows' queries."""
         self.table.fit(rows)
         self.signals.fit(contexts, rows.unweighted())
         return self
 
-    def rows(self, contexts: Floats, arm: Indices | None = None) -> Floats:
-        """The columns ROW_FEATURES of contexts (n, f) and each one's arm (n,), or all arms."""
+    def rows(self, contexts: Contexts, arm: Indices | None = None) -> Floats:
+        """The columns ROW_FEATURES of n contexts and each one's arm (n,), or all arms."""
         signals, described = self.signals.signals(contexts), self.table.descriptors_
+        text = contexts.values[:, :_TEXT]
         if arm is not None:
-            each = np.arange(len(contexts))
-            return np.hstack((contexts[:, :_TEXT], signals[each, arm], described[arm]))
+            return np.hstack((text, signals[np.arange(len(arm)), arm], described[arm]))
         arms = len(described)
-        text = np.repeat(contexts[:, :_TEXT], arms, axis=0)
+        text = np.repeat(text, arms, axis=0)
         flat = signals.reshape(len(contexts) * arms, -1)
         return np.hstack((text, flat, np.tile(described, (len(contexts), 1))))
 
@@ -105,9 +106,9 @@ _SIGNALS = slice(_TEXT, _TEXT + len(SIGNALS))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Folded:
-    """Contexts (q, f), the queries that take part, and the fold (q,) of each."""
+    """Contexts, the queries that take part, and the fold (q,) of each."""
 
-    contexts: Floats
+    contexts: Contexts
     queries: Indices
     fold: Indices
 
@@ -145,14 +146,12 @@ class AccuracyModel:
         self.seed = seed
         self.recipe = recipe
 
-    def fit(self, contexts: Floats, rows: Rows, fold: Indices) -> Self:
-        """Learns from the scored rows; contexts (q, f) and fold (q,) are per query.
+    def fit(self, contexts: Contexts, rows: Rows, fold: Indices) -> Self:
+        """Learns from the scored rows; contexts and fold (q,) are per query.
 
         No fold may hold every scored row.
         """
         scored = rows.take(~np.isnan(rows.score))
-        if not self.recipe.weights:
-            scored = scored.unweighted()
         folded = _Folded(contexts=contexts, queries=np.unique(rows.query), fold=fold)
         bases = {
             number: self._base(contexts, scored.take(fold[scored.query] != number))
@@ -175,11 +174,11 @@ class AccuracyModel:
             others = folded.fold[rows.query] != number
             head = self._head(columns[others], rows.take(others))
             inside = folded.inside(number)
-            found[inside] = head.predict(base, folded.contexts[inside])
+            found[inside] = head.predict(base, folded.contexts.take(inside))
         return found
 
-    def predict(self, contexts: Floats) -> Floats:
-        """The log-odds of every arm for contexts (n, f), shape (n, a)."""
+    def predict(self, contexts: Contexts) -> Floats:
+        """The log-odds of every arm for n contexts, shape (n, a)."""
         return self.head_.predict(self.base_, contexts)
 
     def arrays(self) -> SignalArrays:
@@ -188,11 +187,11 @@ class AccuracyModel:
         arrays = self.base_.signals.arrays_
         return replace(arrays, weights=head.weights_, intercepts=head.intercepts_)
 
-    def _base(self, contexts: Floats, rows: Rows) -> Base:
+    def _base(self, contexts: Contexts, rows: Rows) -> Base:
         return Base(arms=self.arms, models=self.models, seed=self.seed).fit(contexts, rows)
 
     def _columns(
-        self, contexts: Floats, rows: Rows, place: Indices, bases: dict[int, Base]
+        self, contexts: Contexts, rows: Rows, place: Indices, bases: dict[int, Base]
     ) -> Floats:
         """The columns of each row, made by the base that has not seen its fold."""
         columns = np.empty((len(rows), len(ROW_FEATURES)))
@@ -200,7 +199,7 @@ class AccuracyModel:
             inside = np.flatnonzero(place == number)
             for part in _parts(len(inside), len(self.arms)):
                 mine = rows.take(inside[part])
-                columns[inside[part]] = base.rows(contexts[mine.query], mine.arm)
+                columns[inside[part]] = base.rows(contexts.take(mine.query), mine.arm)
         return columns
 
     def _head(self, columns: Floats, rows: Rows) -> Head:
@@ -233,11 +232,11 @@ class Head:
         self.booster_ = lightgbm.train(parameters, data, num_boost_round=trees)
         return self
 
-    def predict(self, base: Base, contexts: Floats) -> Floats:
-        """The log-odds (n, a) of contexts (n, f), whose columns the base makes."""
+    def predict(self, base: Base, contexts: Contexts) -> Floats:
+        """The log-odds (n, a) of contexts, whose columns the base makes."""
         found = np.empty((len(contexts), self.arms))
         for part in _parts(len(contexts), self.arms):
-            columns = base.rows(contexts[part])
+            columns = base.rows(contexts.take(part))
             trees = self.booster_.predict(columns, raw_score=True, num_threads=THREADS)
             start = (columns[:, _SIGNALS] @ self.weights_).reshape(-1, self.arms)
             found[part] = start + self.intercepts_ + np.asarray(trees).reshape(-1, self.arms)

@@ -49,6 +49,7 @@ def train(
     cannot teach.
     """
     check(dataset)
+    dataset = dataset if recipe.weights else dataset.unweighted()
     models = known(described(dataset), catalog_models)
     fold = folds(dataset.queries, FOLDS, seed)
     learner = partial(Learner, arms=dataset.arms, models=models, seed=seed, recipe=recipe)

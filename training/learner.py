@@ -13,7 +13,7 @@ import numpy as np
 
 from router.policy.spending import SpendingForecast
 from router.types import Arm, Floats, Mask, Model
-from training.contexts import Encoded, Projection
+from training.contexts import Contexts, Encoded, Projection
 from training.dataset import Indices, Rows
 from training.estimators import AccuracyModel
 from training.recipe import WHOLE, Recipe
@@ -80,7 +80,7 @@ class Learner:
         for number in np.unique(fold[queries]):
             inside = queries[fold[queries] == number]
             spending = self._spending(contexts, rows.take(fold[rows.query] != number), encoded)
-            spent = spending.predict(contexts[inside], encoded.counted_tokens[inside])
+            spent = spending.predict(contexts.values[inside], encoded.counted_tokens[inside])
             self.out_of_fold_.fill(inside, self.accuracy_.out_of_fold_[inside], spent)
         self.spending_ = self._spending(contexts, rows, encoded)
         return self
@@ -89,11 +89,11 @@ class Learner:
         """The forecast of these queries; NaN for all others."""
         forecast = Forecast.blank(len(queries), len(self.arms))
         if queries.any():
-            contexts = self.projection_.transform(encoded)[queries]
-            spent = self.spending_.predict(contexts, encoded.counted_tokens[queries])
+            contexts = self.projection_.transform(encoded).take(queries)
+            spent = self.spending_.predict(contexts.values, encoded.counted_tokens[queries])
             forecast.fill(queries, self.accuracy_.predict(contexts), spent)
         return forecast
 
-    def _spending(self, contexts: Floats, rows: Rows, encoded: Encoded) -> SpendingModel:
+    def _spending(self, contexts: Contexts, rows: Rows, encoded: Encoded) -> SpendingModel:
         model = SpendingModel(arms=self.arms, models=self.models)
-        return model.fit(contexts, rows, encoded.counted_tokens)
+        return model.fit(contexts.values, rows, encoded.counted_tokens)

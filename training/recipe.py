@@ -15,7 +15,7 @@ from router.types import Mask
 class Recipe:
     """All of it, or all but some parts, as an ablation has it.
 
-    `kernel`, `neighbours` and `probe` are the signals, `shared` what all arms share of
+    `kernel`, `neighbours`, `probe` and `words` are the signals, `shared` what all arms share of
     them; `text` the text features and `descriptors` the arms' among the trees' columns.
     Without `trees` the stacked signals alone are left; without `weights` propensities are
     not looked at.
@@ -24,6 +24,7 @@ class Recipe:
     kernel: bool = True
     neighbours: bool = True
     probe: bool = True
+    words: bool = True
     shared: bool = True
     text: bool = True
     descriptors: bool = True
@@ -33,7 +34,7 @@ class Recipe:
     @property
     def signals(self) -> Mask:
         """Which of SIGNALS take part, shape (s,)."""
-        own = [self.kernel, self.neighbours, self.probe]
+        own = [self.kernel, self.neighbours, self.probe, self.words]
         return np.array(own + [each and self.shared for each in own])
 
     @property

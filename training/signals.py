@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy.sparse import diags
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.linear_model import Ridge
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.preprocessing import normalize
 
 from router.policy.features import TEXT_FEATURES
 from router.policy.signals import SIGNALS, SignalArrays, Signals
 from router.types import Floats, Mask
+from training.contexts import Buckets, Contexts
 from training.dataset import Indices, Rows
 
 LANDMARKS = 512
@@ -20,6 +24,7 @@ BANDWIDTH = 0.3
 SHRINKAGE_ROWS = 1.0
 _BASE_ROWS = 20.0
 _KERNEL_PENALTY, _PROBE_PENALTY = 4.0, 20.0
+_WORD_PENALTY, _OWN_WORD_PENALTY = 3.0, 10.0
 _OWN_PENALTY = 2.0
 _TEXT_SHARE = 0.3
 _TEXT_LIMIT = 4.0
@@ -57,21 +62,22 @@ class SignalModel:
         self.arms = arms
         self.seed = seed
 
-    def fit(self, contexts: Floats, rows: Rows) -> Self:
-        """Learns from the scored rows alone; contexts (q, f) are indexed by the rows' queries."""
+    def fit(self, contexts: Contexts, rows: Rows) -> Self:
+        """Learns from the scored rows alone; contexts are indexed by the rows' queries."""
         scored = rows.take(~np.isnan(rows.score))
         queries = np.unique(scored.query)
         cells = _Cells.of(scored, queries, self.arms)
         mean, base = _means(cells)
-        space = _Space.of(contexts[queries])
-        few = _sample(queries, self.seed)
-        places, sampled = space.place(contexts[queries[few]]), cells.take(few)
+        values = contexts.values[queries]
+        space, few = _Space.of(values), _sample(queries, self.seed)
+        places, sampled = space.place(values[few]), cells.take(few)
         landmarks = _landmarks(places, self.seed)
         near = _kernel(places, landmarks)
         inner = _KERNEL_PENALTY * _kernel(landmarks, landmarks)
         probe = np.hstack((np.ones((len(places), 1)), places))
         penalty = np.diag(np.concatenate(([_RIDGE], space.probe_penalty())))
-        sums, counts = self._tables(contexts[queries], space, landmarks, cells, base)
+        sums, counts = self._tables(values, space, landmarks, cells, base)
+        said, rarity = _said(contexts.buckets[queries[few]], sampled, base)
         self.arrays_ = SignalArrays(
             center=space.center,
             scale=space.scale,
@@ -82,6 +88,8 @@ class SignalModel:
             base=base,
             kernel=_ridges(near, sampled, base, inner),
             probe=_ridges(probe, sampled, base, penalty),
+            words=said,
+            rarity=rarity,
             sums=sums,
             counts=counts,
             shrinkage=np.array(SHRINKAGE_ROWS),
@@ -91,9 +99,9 @@ class SignalModel:
         self.signals_ = Signals(self.arrays_)
         return self
 
-    def signals(self, contexts: Floats) -> Floats:
-        """The signals of contexts (n, f), shape (n, a, s)."""
-        return self.signals_(contexts)
+    def signals(self, contexts: Contexts) -> Floats:
+        """The signals of n contexts, shape (n, a, s)."""
+        return self.signals_(contexts.values, contexts.words)
 
     def _tables(
         self, contexts: Floats, space: _Space, landmarks: Floats, cells: _Cells, base: Floats
@@ -207,6 +215,45 @@ def _grams(columns: Floats, weight: Floats) -> Iterator[Floats]:
 def _solved(gram: Floats, target: Floats, penalty: Floats) -> Floats:
     ridge = _RIDGE * np.eye(len(gram))
     return np.asarray(np.linalg.solve(gram + penalty + ridge, target))
+
+
+def _said(buckets: Buckets, cells: _Cells, base: Floats) -> tuple[Floats, Floats]:
+    """Ridge weights of buckets (q, w), shape (w, 1 + a), and their rarity (w,).
+
+    As `_ridges`, on texts as unit vectors of inverse document frequencies. The weights are
+    those of a bucket that a text has, before the text's length is divided by.
+    """
+    rarity = _rarity(buckets)
+    columns = normalize(buckets @ diags(np.sqrt(rarity)))
+    above = np.where(cells.weight > 0, cells.score - base, 0.0)
+    total = cells.weight.sum(axis=1)
+    shared = np.divide((cells.weight * above).sum(axis=1), total, where=total > 0, out=total * 0.0)
+    weights = np.zeros((columns.shape[1], 1 + cells.score.shape[1]))
+    weights[:, 0], found = _sparse_ridge(columns, shared, total, _WORD_PENALTY)
+    for arm, weight in enumerate(cells.weight.T):
+        rest = above[:, arm] - found
+        weights[:, 1 + arm], _ = _sparse_ridge(columns, rest, weight, _OWN_WORD_PENALTY)
+    return weights * np.sqrt(rarity)[:, None], rarity
+
+
+def _rarity(buckets: Buckets) -> Floats:
+    """The squared inverse document frequency of each bucket (w,); 0 where one text has it."""
+    count = np.bincount(buckets.indices, minlength=buckets.shape[1])
+    frequency = np.log((1.0 + buckets.shape[0]) / (1.0 + count)) + 1.0
+    return np.where(count > 1, frequency**2, 0.0)
+
+
+def _sparse_ridge(
+    columns: Buckets, target: Floats, weight: Floats, penalty: float
+) -> tuple[Floats, Floats]:
+    """Ridge weights without a bias (w,), and what they give each row (q,)."""
+    seen = weight > 0
+    if not seen.any():
+        return np.zeros(columns.shape[1]), np.zeros(columns.shape[0])
+    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-3, fit_intercept=False)
+    share = weight[seen] / weight[seen].mean()
+    ridge.fit(columns[seen], target[seen], share)
+    return np.asarray(ridge.coef_, np.float64), np.asarray(columns @ ridge.coef_, np.float64)
 
 
 def _parts(count: int) -> Iterator[slice]:

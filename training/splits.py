@@ -17,8 +17,11 @@ def holdout(texts: Sequence[str], share: float, seed: int = 0) -> Mask:
 
 
 def held_out(dataset: Dataset, share: float, seed: int = 0) -> Mask:
-    """The holdout of a dataset, shape (q,); nobody, where a side would have no scored row."""
-    held = holdout(dataset.queries, share, seed)
+    """The holdout of a dataset, shape (q,); nobody, where a side would have no scored row.
+
+    It does not follow `holdout`, by which the log itself may have been split before.
+    """
+    held = _uniform(dataset.queries, f"held out {seed}") < share
     scored = held[dataset.rows.query[dataset.scored]]
     return held if scored.any() and not scored.all() else np.zeros_like(held)
 

@@ -156,7 +156,7 @@ def _golden_rows(dataset: Dataset, encoded: Encoded, learner: Learner) -> Floats
     places = np.unique(np.linspace(0, len(dataset.rows) - 1, _GOLDEN_ROWS).astype(np.intp))
     rows = dataset.rows.take(places)
     contexts = learner.projection_.transform(encoded)
-    return learner.accuracy_.base_.rows(contexts[rows.query], rows.arm)
+    return learner.accuracy_.base_.rows(contexts.take(rows.query), rows.arm)
 
 
 def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:

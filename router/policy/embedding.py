@@ -18,12 +18,26 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float32]
 Counts = NDArray[np.int64]
+Tokens = NDArray[np.int64]
 
 EDGE_CHARS = 1_500
 """Of a text longer than twice this, only its first and its last so many are embedded.
 
 A query's task stands at its edges; the cut bounds the cost of a decision.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """n texts: unit vectors (n, d), the tokens of each in order, and their counts (n,).
+
+    Of a text that was cut, the count is scaled up by its length. An embedder without
+    tokens of its own may hash words into numbers.
+    """
+
+    vectors: NDArray[np.float32]
+    tokens: Sequence[Tokens]
+    counts: Counts
 
 
 class Embedder(Protocol):
@@ -47,8 +61,8 @@ class Embedder(Protocol):
     def encode(self, text: str) -> tuple[Vector, int]:
         """The text's unit vector (d,), zeros where it has no token, and its token count."""
 
-    def encode_many(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Counts]:
-        """The vectors (n, d) and token counts (n,); each equal to what `encode` gives."""
+    def encode_many(self, texts: Sequence[str]) -> Embedded:
+        """Vectors, tokens and their counts; each equal to what `encode` gives of the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +83,22 @@ class StaticEmbedder:
         """As Embedder says."""
         kept = _cut(text)
         encoded = self.tokenizer.encode_batch_fast([kept], add_special_tokens=False)
-        ids = encoded[0].ids
+        ids = np.array(encoded[0].ids, np.int64)
         return self._mean(ids), _scaled(len(ids), text, kept)
 
-    def encode_many(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Counts]:
+    def encode_many(self, texts: Sequence[str]) -> Embedded:
         """As Embedder says."""
         kept = [_cut(text) for text in texts]
-        matrix = np.zeros((len(texts), self.dimensions), np.float32)
-        counts = np.zeros(len(texts), np.int64)
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
         encoded = self.tokenizer.encode_batch_fast(kept, add_special_tokens=False)
-        for row, encoding in enumerate(encoded):
-            matrix[row] = self._mean(encoding.ids)
-            counts[row] = _scaled(len(encoding.ids), texts[row], kept[row])
-        return matrix, counts
+        tokens = [np.array(encoding.ids, np.int64) for encoding in encoded]
+        for row, ids in enumerate(tokens):
+            vectors[row] = self._mean(ids)
+        counts = map(_scaled, map(len, tokens), texts, kept)
+        return Embedded(vectors=vectors, tokens=tokens, counts=np.fromiter(counts, np.int64))
 
-    def _mean(self, ids: list[int]) -> Vector:
-        if not ids:
+    def _mean(self, ids: Tokens) -> Vector:
+        if not len(ids):
             return np.zeros(self.dimensions, np.float32)
         total: Vector = np.add.reduce(self.vectors.take(ids, axis=0, mode="clip"), axis=0)
         length = np.sqrt(total.dot(total))

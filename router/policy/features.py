@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from router.policy.arms import ARM_FEATURES
 from router.policy.embedding import Embedder
 from router.policy.signals import SIGNALS
+from router.policy.words import BUCKETS, Words, words
 from router.types import Floats
 
 TEXT_FEATURES = (
@@ -103,6 +104,7 @@ class Context:
     """A query as numbers: `values` has shape (f,), f as in FeatureSpec.context_names."""
 
     values: Floats
+    words: Words
     input_tokens: int
 
 
@@ -136,7 +138,7 @@ class FeatureSpec:
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of the names, the embedder, the projection and the bounds."""
-        names = [self.context_names, self.names]
+        names = [self.context_names, BUCKETS, self.names]
         head = json.dumps([names, self.embedder, self.embedder_digest]).encode()
         parts = (self.components, self.mean, self.bounds)
         body = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
@@ -144,14 +146,14 @@ class FeatureSpec:
 
     def contexts(self, texts: Sequence[str], embedder: Embedder) -> list[Context]:
         """The contexts of some queries; together or one by one, they are the same bit for bit."""
-        vectors, tokens = embedder.encode_many(texts)
-        projected = np.matvec(self.components, vectors - self.mean)
-        counts = tokens.tolist()
+        found = embedder.encode_many(texts)
+        projected = np.matvec(self.components, found.vectors - self.mean)
+        counts = found.counts.tolist()
         scanned = np.array(list(map(text_features, texts, counts)))
         values = self.cut(np.hstack((scanned, projected)))
         return [
-            Context(values=row, input_tokens=count)
-            for row, count in zip(values, counts, strict=True)
+            Context(values=row, words=words(tokens), input_tokens=count)
+            for row, tokens, count in zip(values, found.tokens, counts, strict=True)
         ]
 
     def cut(self, values: Floats) -> Floats:

@@ -78,7 +78,9 @@ class Policy:
 
 
 def _estimated(text: str) -> Context:
-    return Context(values=np.empty(0), input_tokens=estimate_tokens(text))
+    return Context(
+        values=np.empty(0), words=np.empty(0, np.intp), input_tokens=estimate_tokens(text)
+    )
 
 
 def static_policy(catalog: Catalog) -> Policy:

@@ -28,6 +28,9 @@ class Booster(Protocol):
     def predict(self, data: Floats, *, raw_score: bool = ..., num_threads: int = ...) -> Any:
         """Scores of the rows of `data` (n, f), shape (n,)."""
 
+    def contributions(self, data: Floats) -> Floats:
+        """What each column adds to the raw scores, then what any row has; shape (n, f + 1)."""
+
 
 class Predictor(Protocol):
     """Predicts for a fixed row of arms. Pure and thread-safe: same context, same numbers."""
@@ -60,8 +63,27 @@ class ArmArrays:
         return cls(**{name: np.asarray(arrays[name], np.float64) for name in cls.__slots__})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Makeup:
+    """What the predictions of k arms for one context are made of.
+
+    `nearness` (l,) is that of each landmark; `signals` (k, s) and `columns` (k, r) are the
+    rows that the trees see, and `trees` (k, r + 1) what each column adds to the `log_odds`
+    (k,) that are then calibrated, what trees expect of any row last.
+    """
+
+    nearness: Floats
+    signals: Floats
+    columns: Floats
+    trees: Floats
+    log_odds: Floats
+
+
 class LearnedPredictor:
-    """Predicts with a trained model for the arms of a catalog."""
+    """Predicts with a trained model for the arms of a catalog.
+
+    `signal_arrays` and `calibration` are what was learnt, bound to those arms.
+    """
 
     def __init__(
         self,
@@ -85,9 +107,10 @@ class LearnedPredictor:
         seen = {key: float(mean) for key, mean in means.items() if not np.isnan(mean)}
         place = {key: index for index, key in enumerate(means) if key in seen}
         expected = expected_accuracy(catalog.arms, models, seen)
-        signals = SignalArrays.from_mapping(arrays).bind(place, catalog.arms, expected)
-        self._signals = Signals(signals)
-        self._calibration = Calibration.from_mapping(arrays).bind(place, catalog.arms)
+        learnt = SignalArrays.from_mapping(arrays)
+        self.signal_arrays = learnt.bind(place, catalog.arms, expected)
+        self._signals = Signals(self.signal_arrays)
+        self.calibration = Calibration.from_mapping(arrays).bind(place, catalog.arms)
         self._descriptors = np.array(
             [
                 _descriptor(arm, model, place.get(arm.key), per_arm, prior)
@@ -115,10 +138,10 @@ class LearnedPredictor:
         """As Predictor says."""
         values = np.stack([context.values for context in contexts])
         input_tokens = np.array([context.input_tokens for context in contexts], np.float64)
-        signals = self._signals(values)
+        signals = self._signals(values, [context.words for context in contexts])
         trees = self._booster.predict(self.rows(values, signals), raw_score=True, num_threads=1)
         raw = self._signals.start(signals) + trees.reshape(len(values), -1)
-        accuracy, low, high = self._calibration(raw)
+        accuracy, low, high = self.calibration(raw)
         spent = self._spending.predict(values, input_tokens)
         return [
             Predictions(
@@ -134,6 +157,20 @@ class LearnedPredictor:
             )
             for row in range(len(values))
         ]
+
+    def makeup(self, context: Context, places: Sequence[int]) -> Makeup:
+        """What the predictions of the arms at some places are made of; costs more than they do."""
+        values, chosen = context.values[None], list(places)
+        signals = self._signals(values, [context.words])
+        columns = self.rows(values, signals)[chosen]
+        trees = np.asarray(self._booster.predict(columns, raw_score=True, num_threads=1))
+        return Makeup(
+            nearness=self._signals.nearness(self._signals.place(values))[0],
+            signals=signals[0, chosen],
+            columns=columns,
+            trees=self._booster.contributions(columns),
+            log_odds=self._signals.start(signals)[0, chosen] + trees,
+        )
 
 
 _TEXT = len(TEXT_FEATURES)

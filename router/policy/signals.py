@@ -1,9 +1,10 @@
 """Signals: what queries like this one say of each arm, before the trees weigh it.
 
-Three estimates of an arm's accuracy around a context: a kernel ridge regression, the
-success rate in the neighbourhood, and a linear probe. Each is the arm's mean, plus what
-all arms share there (how hard such queries are), plus what is the arm's own. The log is
-summed up in a fixed number of landmarks, so that a decision's cost does not grow with it.
+Four estimates of an arm's accuracy around a context: a kernel ridge regression, the
+success rate in the neighbourhood, a linear probe, and one of the words. Each is the arm's
+mean, plus what all arms share there (how hard such queries are), plus what is the arm's
+own. The log is summed up in a fixed number of landmarks and of buckets, so that a
+decision's cost does not grow with it.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from router.policy.words import Words
 from router.types import Arm, Floats
 
 SIGNALS = (
     "signal_kernel",
     "signal_neighbours",
     "signal_probe",
+    "signal_words",
     "signal_kernel_shared",
     "signal_neighbours_shared",
     "signal_probe_shared",
+    "signal_words_shared",
 )
-"""Names of the signals, all of them log-odds; the last three are the same for every arm."""
+"""Names of the signals, all of them log-odds; the second half is the same for every arm."""
 
 _OWN = len(SIGNALS) // 2
 _LEAST = 0.02
@@ -38,8 +42,9 @@ class SignalArrays:
     `landmarks` (k, f); the kernel is exp(-squared distance / `bandwidth`), squared for
     neighbours. `mean` () and `base` (a,) are the mean accuracy of all rows and of each
     arm's. `kernel` (k, 1 + a) and `probe` (1 + f, 1 + a), a bias first, weigh what is shared
-    and what is each arm's own. `sums` and `counts` (k, a) are, by landmark, the scores
-    above `base` and the weights of its rows; `shrinkage` () rows' worth of what is shared
+    and what is each arm's own, and so do `words` (w, 1 + a) for the buckets of words, whose
+    squared inverse document frequencies are `rarity` (w,). `sums` and `counts` (k, a) are, by
+    landmark, the scores above `base` and the weights of its rows; `shrinkage` () rows' worth of what is shared
     is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring the signals to
     the log-odds that the trees start from.
     """
@@ -53,6 +58,8 @@ class SignalArrays:
     base: Floats
     kernel: Floats
     probe: Floats
+    words: Floats
+    rarity: Floats
     sums: Floats
     counts: Floats
     shrinkage: Floats
@@ -84,13 +91,14 @@ class SignalArrays:
             base=np.where(known, self.base[found], base),
             kernel=np.where(blank, self.kernel[:, own], 0.0),
             probe=np.where(blank, self.probe[:, own], 0.0),
+            words=np.where(blank, self.words[:, own], 0.0),
             sums=np.where(known, self.sums[:, found], 0.0),
             counts=np.where(known, self.counts[:, found], 0.0),
             intercepts=np.where(known, self.intercepts[found], self.intercepts.mean()),
         )
 
 
-_PER_ARM = frozenset({"base", "kernel", "probe", "sums", "counts", "intercepts"})
+_PER_ARM = frozenset({"base", "kernel", "probe", "words", "sums", "counts", "intercepts"})
 
 
 class Signals:
@@ -104,25 +112,29 @@ class Signals:
         self._kernel = np.ascontiguousarray(arrays.kernel.T)
         self._tables = np.ascontiguousarray(np.hstack((arrays.sums, arrays.counts)).T)
         self._bias, self._probe = arrays.probe[0], np.ascontiguousarray(arrays.probe[1:].T)
-        self._base = np.concatenate((arrays.base, arrays.base, arrays.base))
+        self._words = np.hstack((arrays.words, arrays.rarity[:, None]))
 
-    def __call__(self, contexts: Floats) -> Floats:
-        """The signals of contexts (n, f), shape (n, a, s).
+    def __call__(self, contexts: Floats, words: Sequence[Words]) -> Floats:
+        """The signals of contexts (n, f) and the words of each, shape (n, a, s).
 
         Contexts that are read together come out the same bit for bit.
         """
         place = self.place(contexts)
         near = self.nearness(place)
-        kernel = np.matvec(self._kernel, near)
-        shared, own = self._neighbours(near)
-        probe = np.matvec(self._probe, place) + self._bias
+        neighbours = self._neighbours(near)
+        found = np.stack(
+            (
+                np.matvec(self._kernel, near),
+                neighbours,
+                np.matvec(self._probe, place) + self._bias,
+                np.array([self._said(each) for each in words]),
+            ),
+            axis=2,
+        )
+        shared = found[:, :1]
         signals = np.empty((len(contexts), self._arms, len(SIGNALS)))
-        common = np.stack((kernel[:, 0], shared, probe[:, 0]), axis=1)[:, None, :]
-        signals[:, :, 0] = kernel[:, 1:]
-        signals[:, :, 1] = own
-        signals[:, :, 2] = probe[:, 1:]
-        signals[:, :, :_OWN] += common * _ADDED + self._arrays.base[:, None]
-        signals[:, :, _OWN:] = common + self._arrays.mean
+        signals[:, :, :_OWN] = found[:, 1:] + shared * _ADDED + self._arrays.base[:, None]
+        signals[:, :, _OWN:] = shared + self._arrays.mean
         return log_odds(signals)
 
     def start(self, signals: Floats) -> Floats:
@@ -144,16 +156,23 @@ class Signals:
         near /= self._arrays.bandwidth
         return np.asarray(np.exp(near, out=near))
 
-    def _neighbours(self, near: Floats) -> tuple[Floats, Floats]:
-        """What neighbours' scores are above the base: of all arms (n,), of each (n, a)."""
+    def _neighbours(self, near: Floats) -> Floats:
+        """What neighbours' scores are above the base: of all arms, then of each, (n, 1 + a)."""
         found = np.matvec(self._tables, near * near)
         sums, counts = found[:, : self._arms], found[:, self._arms :]
         least = self._arrays.shrinkage
         shared = sums.sum(axis=1) / (counts.sum(axis=1) + least * self._arms / 2.0)
-        return shared, (sums + least * shared[:, None]) / (counts + least)
+        own = (sums + least * shared[:, None]) / (counts + least)
+        return np.hstack((shared[:, None], own))
+
+    def _said(self, words: Words) -> Floats:
+        """What a text's words say: of all arms, then of each, (1 + a,)."""
+        total: Floats = np.add.reduce(self._words.take(words, axis=0), axis=0)
+        return np.asarray(total[:-1] / np.sqrt(max(float(total[-1]), _LEAST_RARITY)))
 
 
-_ADDED = np.array([1.0, 0.0, 1.0])  # the neighbours' own rate has the shared one in it
+_ADDED = np.array([1.0, 0.0, 1.0, 1.0])  # the neighbours' own rate has the shared one in it
+_LEAST_RARITY = 1e-9
 
 
 def log_odds(probability: Floats) -> Floats:

@@ -19,6 +19,7 @@ from router.policy.features import ROW_FEATURES, TEXT_FEATURES, FeatureSpec
 from router.policy.signals import SIGNALS, SignalArrays
 from router.policy.spending import COST, OUTPUT, SpendingArrays
 from router.policy.tradeoff import CONTINUED, Tradeoff
+from router.policy.words import BUCKETS
 from router.types import Catalog, Floats
 from tests.kit.bundles import KEY, NOW
 
@@ -104,6 +105,8 @@ def _signals(arms: int, landmarks: int) -> SignalArrays:
         base=np.full(arms, 0.5),
         kernel=0.02 * rng.normal(size=(landmarks, 1 + arms)),
         probe=0.02 * rng.normal(size=(1 + columns, 1 + arms)),
+        words=0.1 * rng.normal(size=(BUCKETS, 1 + arms)),
+        rarity=np.full(BUCKETS, 4.0),
         sums=rng.normal(size=(landmarks, arms)),
         counts=np.full((landmarks, arms), 3.0),
         shrinkage=np.array(1.0),

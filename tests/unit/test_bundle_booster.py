@@ -30,9 +30,22 @@ def test_it_predicts_what_the_wrapper_predicts(booster: lightgbm.Booster, raw_sc
     )
 
 
+def test_contributions_are_the_wrappers_and_add_up_to_the_raw_score(
+    booster: lightgbm.Booster,
+) -> None:
+    rows = np.random.default_rng(2).normal(size=(33, 6))
+    rows[3, 5] = np.nan
+    found = FlatBooster(booster).contributions(rows)
+    assert np.array_equal(found, booster.predict(rows, pred_contrib=True))
+    raw = FlatBooster(booster).predict(rows, raw_score=True)
+    assert np.allclose(found.sum(axis=1), raw, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (3, 7)])
 def test_rows_of_another_shape_are_refused(
     booster: lightgbm.Booster, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"not \(n, 6\)"):
         FlatBooster(booster).predict(np.zeros(shape))
+    with pytest.raises(ValueError, match=r"not \(n, 6\)"):
+        FlatBooster(booster).contributions(np.zeros(shape))

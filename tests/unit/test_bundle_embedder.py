@@ -47,9 +47,10 @@ def test_short_texts_get_the_vectors_that_wordllama_gives(embedder: StaticEmbedd
 @settings(max_examples=30)
 @given(texts=st.lists(st.text(max_size=80), max_size=6))
 def test_a_batch_equals_its_texts_one_by_one(embedder: StaticEmbedder, texts: list[str]) -> None:
-    vectors, tokens = embedder.encode_many(texts)
-    assert vectors.shape == (len(texts), 256)
-    for text, vector, count in zip(texts, vectors, tokens, strict=True):
+    found = embedder.encode_many(texts)
+    assert found.vectors.shape == (len(texts), 256)
+    assert list(map(len, found.tokens)) == found.counts.tolist()
+    for text, vector, count in zip(texts, found.vectors, found.counts, strict=True):
         single, single_count = embedder.encode(text)
         assert np.array_equal(vector, single)
         assert count == single_count

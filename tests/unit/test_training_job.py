@@ -28,7 +28,7 @@ from training.job import train, write_bundle
 from training.learner import Learner
 from training.loglinear import at_rows
 from training.models import described
-from training.splits import folds
+from training.splits import folds, holdout
 from training.targets import Trained
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -160,3 +160,11 @@ def test_the_catalogs_models_stand_before_the_logs() -> None:
 def test_a_log_that_cannot_teach_is_refused_with_the_reason(rows: list[logs.Row], why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         train(logs.dataset(rows), embedder=embedder())
+
+
+def test_a_log_that_was_split_by_the_same_hash_before_is_still_judged() -> None:
+    made = logs.simulated(300)
+    kept = ~holdout(made.texts, 0.3, seed=0)
+    rows = [each for each in made.rows if kept[int(each["query_id"][1:])]]
+    figures = train(logs.dataset(rows), embedder=embedder(), seed=0).summary["held_out"]
+    assert figures["queries"] > 20

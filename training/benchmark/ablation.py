@@ -20,6 +20,7 @@ WITHOUT: Mapping[str, Recipe] = {
     "kernel signal": Recipe(kernel=False),
     "neighbours signal": Recipe(neighbours=False),
     "probe signal": Recipe(probe=False),
+    "words signal": Recipe(words=False),
     "shared signals": Recipe(shared=False),
     "text features": Recipe(text=False),
     "arm descriptors": Recipe(descriptors=False),

@@ -1,0 +1,23 @@
+"""Words: the buckets that a text's tokens and pairs of tokens fall into.
+
+Feature hashing (Weinberger and others 2009) over the embedder's tokens: what one word says
+of a query survives there, and is lost in the mean of all of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+BUCKETS = 1 << 15
+
+Words = NDArray[np.intp]
+"""Buckets of one text, rising and each once, shape (w,)."""
+
+_FIRST, _SECOND, _SHIFT = 1_000_003, 7_919, 12_345
+
+
+def words(tokens: NDArray[np.int64]) -> Words:
+    """The buckets of a text's tokens (t,) and of each token with the next."""
+    pairs = tokens[:-1] * _FIRST + tokens[1:] * _SECOND + _SHIFT
+    return np.unique(np.concatenate((tokens, pairs)) % BUCKETS)
