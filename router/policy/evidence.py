@@ -41,7 +41,8 @@ _CLIP = 1e-2
 
 def probit(probability: Floats) -> Floats:
     """The standard normal quantile, of probabilities none nearer than 0.01 to 0 or 1."""
-    return np.asarray(ndtri(np.clip(probability, _CLIP, 1.0 - _CLIP)))
+    cut = np.minimum(np.maximum(probability, _CLIP), 1.0 - _CLIP)  # np.clip takes twice as long
+    return np.asarray(ndtri(cut))
 
 
 def belief(mean: Floats, explained: Floats) -> Floats:

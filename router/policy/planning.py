@@ -67,7 +67,8 @@ class Continuation:
 
     def __init__(self, evidence: EvidenceModel, tradeoff: Tradeoff) -> None:
         self.evidence, self.tradeoff = evidence, tradeoff
-        self.informs = bool(evidence.transfer.any())
+        self._informing = evidence.transfer.any(axis=1).tolist()
+        self.informs = any(self._informing)
         moved = evidence.transfer
         self._scale = 1.0 / np.sqrt(1.0 - np.minimum(moved**2, MOST_EXPLAINED))
         self._moved = (self._scale * moved)[:, None, :] * NODES[:, None]
@@ -103,8 +104,10 @@ class Continuation:
         are (a,), a cost infinite where an arm may not follow. Answers within some
         microseconds, since every decision asks.
         """
+        if not self._informing[arm]:
+            return 0.0
         gain = self._gain(self._moved[arm], arm, accuracy, cost_usd, value_usd)
-        return float(np.maximum(gain, 0.0).mean())
+        return sum(max(each, 0.0) for each in gain.tolist()) / len(gain)
 
     def may_pay(self, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float) -> bool:
         """Whether any but the rarest surprise makes a second attempt after `arm` pay."""

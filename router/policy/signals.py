@@ -112,7 +112,7 @@ class Signals:
         self._kernel = np.ascontiguousarray(arrays.kernel.T)
         self._tables = np.ascontiguousarray(np.hstack((arrays.sums, arrays.counts)).T)
         self._bias, self._probe = arrays.probe[0], np.ascontiguousarray(arrays.probe[1:].T)
-        self._words = np.hstack((arrays.words, arrays.rarity[:, None]))
+        self._words = np.ascontiguousarray(np.hstack((arrays.words, arrays.rarity[:, None])))
 
     def __call__(self, contexts: Floats, words: Sequence[Words]) -> Floats:
         """The signals of contexts (n, f) and the words of each, shape (n, a, s).

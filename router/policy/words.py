@@ -20,4 +20,8 @@ _FIRST, _SECOND, _SHIFT = 1_000_003, 7_919, 12_345
 def words(tokens: NDArray[np.int64]) -> Words:
     """The buckets of a text's tokens (t,) and of each token with the next."""
     pairs = tokens[:-1] * _FIRST + tokens[1:] * _SECOND + _SHIFT
-    return np.unique(np.concatenate((tokens, pairs)) % BUCKETS)
+    found = np.concatenate((tokens, pairs)) % BUCKETS
+    found.sort()
+    first = np.ones(len(found), bool)
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    return found[first]
