@@ -67,7 +67,7 @@ class Continuation:
 
     def __init__(self, evidence: EvidenceModel, tradeoff: Tradeoff) -> None:
         self.evidence, self.tradeoff = evidence, tradeoff
-        self._informing = evidence.transfer.any(axis=1).tolist()
+        self._informing = [bool(row.any()) for row in evidence.transfer]
         self.informs = any(self._informing)
         moved = evidence.transfer
         self._scale = 1.0 / np.sqrt(1.0 - np.minimum(moved**2, MOST_EXPLAINED))
@@ -107,7 +107,7 @@ class Continuation:
         if not self._informing[arm]:
             return 0.0
         gain = self._gain(self._moved[arm], arm, accuracy, cost_usd, value_usd)
-        return sum(max(each, 0.0) for each in gain.tolist()) / len(gain)
+        return float(np.maximum(gain, 0.0).sum() / len(gain))
 
     def may_pay(self, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float) -> bool:
         """Whether any but the rarest surprise makes a second attempt after `arm` pay."""
