@@ -1,31 +1,44 @@
 """What an arm is expected to bring before anything was learnt of it.
 
-Accuracy follows a power law in compute from a base that rises with the model's tier;
-tokens and cost follow compute; latency follows compute but for samples, which run side by
-side. The figures are fitted by eye to the published tables, which measured one model: they
-order arms sensibly and promise nothing.
+Its errors follow a power law in compute, fitted to the published table of one model, and
+each tier takes a share of them away; tokens and cost follow compute; latency follows
+compute but for samples, which run side by side. They order arms sensibly and promise
+nothing: outcomes of other arms, by empirical Bayes, and then its own take their place.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from router.policy.arms import compute
+from router.policy.resemblance import NOISE, covariance
+from router.policy.scaling import (
+    REFINEMENT_FLAT_ROUNDS,
+    SECONDS_PER_COMPUTE,
+    SELF_CONSISTENCY_FLAT_SAMPLES,
+)
 from router.types import Arm, Floats, Model, Strategy
 
 LATENCY_SPREAD = np.array([0.0, 0.99, 1.40])
 """Log ratios of the 0.5, 0.95 and 0.99 quantiles to the median: log-normal, sigma 0.6."""
 
-_EXPONENT = 0.15
-_BASE_ACCURACY, _ACCURACY_PER_TIER, _MOST_BASE = 0.45, 0.10, 0.85
-_MOST_ACCURACY = 0.97
+SINGLE_PASS_ERROR, EXPONENT = 0.558, 0.258
+"""The error is 0.558 x compute^-0.258: least squares on `scaling.MATH`, within 0.033 of it.
+
+Accuracy itself then grows as compute^0.20 from 1x to 8x, as compute^0.17 to 20x.
+"""
+
+TIER_ERROR = 0.85
+"""A model has so many of the errors of one a tier below it."""
+
+_LEAST_ERROR = 0.03
 _STEADY_ARMS = 2.0
+_LEAST_ROWS, _MOST_ROWS = 2.0, 100.0
 _INPUT_TOKENS, _OUTPUT_TOKENS = 200.0, 150.0
-_SINGLE_PASS_S = 0.8
+_CLIP = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,43 +55,74 @@ def prior(arm: Arm, model: Model) -> Prior:
     """The arm's expected figures from its compute and its model's tier and prices."""
     spent = compute(arm)
     calls = _calls(arm)
-    base = min(_BASE_ACCURACY + _ACCURACY_PER_TIER * model.tier, _MOST_BASE)
+    error = SINGLE_PASS_ERROR * TIER_ERROR**model.tier * _useful_compute(arm) ** -EXPONENT
     output_tokens = _OUTPUT_TOKENS * spent
     cost_usd_micros = (
         _INPUT_TOKENS * calls * model.input_usd_per_mtok + output_tokens * model.output_usd_per_mtok
     )
     in_turn = spent / calls if arm.strategy == Strategy.SELF_CONSISTENCY else spent
     return Prior(
-        accuracy=min(base * spent**_EXPONENT, _MOST_ACCURACY),
+        accuracy=1.0 - max(error, _LEAST_ERROR),
         cost_usd=cost_usd_micros / 1e6,
         output_tokens=output_tokens,
-        latency_s=_SINGLE_PASS_S * in_turn,
+        latency_s=SECONDS_PER_COMPUTE * in_turn,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What is expected of a arms before any outcome of theirs.
+
+    `accuracy` (a,), and how many rows' worth of outcomes that is, `rows` (a,).
+    """
+
+    accuracy: Floats
+    rows: Floats
+
+
+def expect(arms: Sequence[Arm], models: Sequence[Model], trained: Mapping[str, float]) -> Expected:
+    """What is to be expected of arms from those that were trained on; a model per arm.
+
+    `trained` are mean accuracies by key. The priors' log-odds are moved by how far those
+    of trained arms lie from theirs, the more the more alike the arms are. How much to
+    trust that is learnt by leaving each trained arm out in turn (empirical Bayes): its
+    error, in units of what was expected of it, scales what is expected of all.
+    """
+    log_odds = _log_odds(
+        np.array([prior(*both).accuracy for both in zip(arms, models, strict=True)])
+    )
+    alike = covariance(arms, models)
+    known = np.flatnonzero([arm.key in trained for arm in arms])
+    seen = _log_odds(np.array([trained[arms[place].key] for place in known.tolist()], np.float64))
+    inverse = np.linalg.inv(alike[np.ix_(known, known)] + NOISE * np.eye(len(known)))
+    away = inverse @ (seen - log_odds[known])
+    to_known = alike[:, known]
+    variance = np.diag(alike) + NOISE - ((to_known @ inverse) * to_known).sum(axis=1)
+    scale = (float((away**2 / np.diag(inverse)).sum()) + _STEADY_ARMS) / (len(known) + _STEADY_ARMS)
+    accuracy = 1.0 / (1.0 + np.exp(-(log_odds + to_known @ away)))
+    rows = 1.0 / (accuracy * (1.0 - accuracy) * scale * variance)
+    return Expected(accuracy=accuracy, rows=np.clip(rows, _LEAST_ROWS, _MOST_ROWS))
 
 
 def expected_accuracy(
     arms: Sequence[Arm], models: Sequence[Model], trained: Mapping[str, float]
 ) -> Floats:
-    """What is to be expected of arms before any outcome, shape (a,); a model per arm.
-
-    The priors' log-odds, moved by how far the arms that were trained on (mean accuracies
-    by key) lie from theirs: empirical Bayes, that move being shrunk as by two more arms
-    that lie where their prior says.
-    """
-    priors = [prior(arm, model).accuracy for arm, model in zip(arms, models, strict=True)]
-    log_odds = np.array([_log_odds(accuracy) for accuracy in priors])
-    moves = [
-        _log_odds(trained[arm.key]) - expected
-        for arm, expected in zip(arms, log_odds.tolist(), strict=True)
-        if arm.key in trained
-    ]
-    move = sum(moves) / (len(moves) + _STEADY_ARMS)
-    return np.asarray(1.0 / (1.0 + np.exp(-(log_odds + move))))
+    """The accuracies of `expect`, shape (a,)."""
+    return expect(arms, models, trained).accuracy
 
 
-def _log_odds(accuracy: float) -> float:
-    cut = min(max(accuracy, 0.01), 0.99)
-    return math.log(cut / (1.0 - cut))
+def _log_odds(accuracy: Floats) -> Floats:
+    cut = np.clip(accuracy, _CLIP, 1.0 - _CLIP)
+    return np.asarray(np.log(cut / (1.0 - cut)))
+
+
+def _useful_compute(arm: Arm) -> float:
+    """The arm's compute as far as accuracy was seen to rise with it."""
+    flat = replace(arm, params={**arm.params, **_FLAT})
+    return min(compute(arm), compute(flat))
+
+
+_FLAT = {"samples": SELF_CONSISTENCY_FLAT_SAMPLES, "rounds": REFINEMENT_FLAT_ROUNDS}
 
 
 def _calls(arm: Arm) -> float:
