@@ -31,7 +31,8 @@ from router.types import Floats, Model
 from training import evidence
 from training.benchmark.prediction import prediction_figures
 from training.dataset import Dataset, Indices, Rows
-from training.learner import Forecast
+from training.job import quiet
+from training.learner import Forecast, Progress
 from training.models import described
 from training.new_arms import Arrays, NewArm, TrainedArms, taken_in, unknown
 from training.spending import SpendingModel, finish
@@ -70,15 +71,19 @@ def adapt(
     *,
     catalog_models: Sequence[Model] | None = None,
     seed: int = 0,
+    progress: Progress = quiet,
 ) -> Trained:
     """Takes the log's arms that the policy lacks into it, behind its own.
 
     Rows of arms that it has are not looked at. The same policy, log and seed give the same
     policy. Raises InvalidInput when the log has no new arm.
     """
+    progress("embedding")
     asked = _asked(policy, log)
+    progress("cost and latency")
     models = _models(policy.models, asked.log, catalog_models)
     spending = _spending(asked, models, seed)
+    progress("new arms")
     arms = [_arm(policy, asked, models, place, seed) for place in range(len(asked.log.arms))]
     columns = [each.columns_ if each else unknown(policy.arrays) for each in arms]
     arrays = taken_in(policy.arrays, columns, spending)
@@ -233,7 +238,7 @@ def _told(asked: _Asked, place: int, arm: NewArm | None) -> Mapping[str, Any]:
     rows, key = asked.scored(place), asked.log.arms[place].key
     told = {"arm": key, "scored_rows": len(rows), "dataset_digest": asked.log.digest}
     if arm is None:
-        return {**told, "from": "prior"}
+        return {**told, "from": "prior", "least_scored_rows": LEAST_SCORED_ROWS}
     return {
         **told,
         "from": "outcomes",

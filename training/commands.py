@@ -14,13 +14,13 @@ from router.commands.output import print_json, progress
 from training import log_commands
 from training.benchmark.commands import benchmark
 from training.log_commands import SkipBadRows
-from training.shown import left_out, tell
+from training.shown import left_out, tell, tell_adapted
 
 if TYPE_CHECKING:
     from router.settings import Settings
     from training.runs import Options
 
-STEPS = 9
+STEPS, ADAPTING_STEPS = 9, 5
 
 LogFile = Annotated[
     Path | None,
@@ -29,6 +29,14 @@ LogFile = Annotated[
 OutDirectory = Annotated[
     Path | None,
     typer.Option("--out", help="Bundle to write; default ./policy with --log.", show_default=False),
+]
+Adapt = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapt",
+        help="Bundle to take --log's new arms into, with no retraining; default --out ./adapted.",
+        show_default=False,
+    ),
 ]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of every split and model.")
@@ -49,6 +57,7 @@ def train(
     *,
     log: LogFile = None,
     out: OutDirectory = None,
+    adapt: Adapt = None,
     skip_bad_rows: SkipBadRows = False,
     seed: Seed = 0,
     holdout: Holdout = 0.2,
@@ -63,23 +72,33 @@ def train(
     Examples: leadline train
 
     leadline train --log outcomes.parquet --out policy
+
+    leadline train --log new_model.parquet --adapt policy --out adapted
     """
+    if adapt is not None and log is None:
+        raise typer.BadParameter("goes with --log, the outcomes of new arms", param_hint="--adapt")
     if log is None and out is not None:
         raise typer.BadParameter("goes with --log; from the database, policies are registered")
     config = settings(dsn=dsn)
-    with _options(config, seed=seed, holdout=holdout) as options:
-        if log is None:
+    steps = STEPS if adapt is None else ADAPTING_STEPS
+    with _options(config, seed=seed, holdout=holdout, steps=steps) as options:
+        if log is not None and adapt is not None:
+            place = out or Path("adapted")
+            found = _adapted(log, adapt, place, options, config=config, skip_bad_rows=skip_bad_rows)
+        elif log is None:
             found = _from_database(dsn, options)
         else:
             found = _from_log(log, out or Path("policy"), options, skip_bad_rows=skip_bad_rows)
     if as_json:
         print_json(found)
+    elif adapt is not None:
+        tell_adapted(found)
     else:
         tell(found)
 
 
 @contextmanager
-def _options(config: Settings, *, seed: int, holdout: float) -> Iterator[Options]:
+def _options(config: Settings, *, seed: int, holdout: float, steps: int) -> Iterator[Options]:
     from router.bundle.signing import SigningKey  # noqa: PLC0415
     from router.commands.database import operator  # noqa: PLC0415
     from router.offline import SIGNING_KEY  # noqa: PLC0415
@@ -87,7 +106,7 @@ def _options(config: Settings, *, seed: int, holdout: float) -> Iterator[Options
 
     key = SigningKey.load_or_create(config.state_dir / SIGNING_KEY)
     with progress() as shown:
-        task = shown.add_task("reading", total=STEPS)
+        task = shown.add_task("reading", total=steps)
 
         def step(name: str) -> None:
             shown.update(task, description=name, advance=1)
@@ -118,6 +137,23 @@ def _from_log(log: Path, out: Path, options: Options, *, skip_bad_rows: bool) ->
     from training.runs import train_from_log  # noqa: PLC0415
 
     done = train_from_log(log, out, options, skip_bad_rows=skip_bad_rows)
+    return {
+        "out": str(out),
+        "signing_key": options.key.public_key.hex(),
+        **left_out(done.log),
+        **done.policy.summary,
+        "next": f"leadline decide --policy {out} --queries FILE.jsonl --slo '{{}}' --out -",
+    }
+
+
+def _adapted(
+    log: Path, base: Path, out: Path, options: Options, *, config: Settings, skip_bad_rows: bool
+) -> dict[str, Any]:
+    from router.bundle.signing import trusted_keys  # noqa: PLC0415
+    from training.runs import adapt_from_log  # noqa: PLC0415
+
+    trusted = trusted_keys(config.trusted_keys, options.key)
+    done = adapt_from_log(log, base, out, options, trusted=trusted, skip_bad_rows=skip_bad_rows)
     return {
         "out": str(out),
         "signing_key": options.key.public_key.hex(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from router.store.keys import SigningKeys
 from router.store.registry import PostgresRegistry
 from router.store.training_runs import TrainingRuns
 from router.types import PolicyRecord
+from training.adapting import adapt, opened
 from training.dataset import Dataset
 from training.job import train, write_bundle
 from training.learner import Progress
@@ -111,6 +112,38 @@ def train_from_log(path: Path, out: Path, options: Options, *, skip_bad_rows: bo
     written = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
     write_bundle(policy, out, options.key, made_at(dataset, written))
     return Written(policy=policy, log=log)
+
+
+def adapt_from_log(
+    path: Path,
+    base: Path,
+    out: Path,
+    options: Options,
+    *,
+    trusted: Mapping[str, bytes],
+    skip_bad_rows: bool,
+) -> Written:
+    """Takes an outcome log's new arms into the policy of the bundle `base`, and writes another.
+
+    Raises BundleRefused, BadRows, and InvalidInput when the log has no new arm or `out` is
+    `base` or holds something else.
+    """
+    if out.resolve() == base.resolve():
+        raise InvalidInput(
+            f"{out} is the bundle to adapt, which a later log will need; name another directory",
+            field="out",
+        )
+    _check_out(out)
+    if not base.is_dir():
+        raise InvalidInput(f"{base} is no directory; name a bundle that train wrote", field="adapt")
+    options.progress("opening the bundle")
+    policy = opened(base, trusted=trusted, embedder=load_embedder())
+    log = read(path, skip_bad_rows=skip_bad_rows)
+    dataset = Dataset.from_table(log.table)
+    adapted = adapt(policy, dataset, seed=options.seed, progress=options.progress)
+    written = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    write_bundle(adapted, out, options.key, made_at(dataset, written))
+    return Written(policy=adapted, log=log)
 
 
 def _check_out(out: Path) -> None:

@@ -37,6 +37,30 @@ def tell(found: dict[str, Any]) -> None:
     say(f"next: {found['next']}")
 
 
+def tell_adapted(found: dict[str, Any]) -> None:
+    """Prints what was taken into a policy, for people."""
+    new = found["adapted"]
+    say(f"policy: {found['out']}, {len(new)} new of {found['arms']} arms")
+    for name, label in (("refused_rows", "bad rows"), ("duplicate_rows", "repeated rows")):
+        if found[name]:
+            say(f"left out: {found[name]:,} {label}")
+    for each in new:
+        say(f"{each['arm']}: {_adapted(each)}")
+    say(f"next: {found['next']}")
+
+
+def _adapted(told: dict[str, Any]) -> str:
+    rows = f"{told['scored_rows']:,} scored rows"
+    if told["from"] == "prior":
+        return f"{rows} are fewer than {told['least_scored_rows']}, so its prior stands in"
+    before, after = told["before"], told["after"]
+    return (
+        f"{rows}, mean score {told['mean_score']:.3f}; out of fold, predicted accuracy "
+        f"{after['accuracy']:.3f} ({before['accuracy']:.3f} before any outcome), Brier "
+        f"{after['brier']:.3f} ({before['brier']:.3f}), AUC {_or_dash(after['auc'])}"
+    )
+
+
 def _held_out(figures: dict[str, Any]) -> Iterator[str]:
     prediction, routing = figures["prediction"], figures["routing"]
     if not prediction["rows"]:
