@@ -22,6 +22,7 @@ from training.dataset import Dataset
 from training.learner import Learner, Progress
 from training.models import described, known
 from training.recipe import WHOLE, Recipe
+from training.samples import Samples
 from training.splits import folds, held_out
 from training.targets import Trained, adjust, check, figures, trained
 
@@ -40,13 +41,14 @@ def train(
     share: float = 0.2,
     seed: int = 0,
     recipe: Recipe = WHOLE,
+    samples: Samples | None = None,
     progress: Progress = quiet,
 ) -> Trained:
     """Learns a policy; the same dataset and seed give the same one, bit for bit.
 
     Its figures come from the `share` of queries that the model which they judge has not
-    seen; the policy itself is then learnt from all. Raises InvalidInput when the log
-    cannot teach.
+    seen; the policy itself is then learnt from all. The log's `samples` teach when to stop
+    sampling. Raises InvalidInput when the log cannot teach.
     """
     check(dataset)
     dataset = dataset if recipe.weights else dataset.unweighted()
@@ -60,12 +62,13 @@ def train(
 
     judged = learner().fit(encoded, dataset.rows.take(~held[dataset.rows.query]), fold, progress)
     progress("held-out queries")
-    adjusted = adjust(dataset, judged.out_of_fold_, seed)
+    adjusted = adjust(dataset, judged.out_of_fold_, samples, seed)
     seen = figures(dataset, held, judged.predict(encoded, held), adjusted)
 
     final = learner().fit(encoded, dataset.rows, fold, progress)
     progress("trade-offs and evidence")
-    return trained(dataset, encoded, final, adjust(dataset, final.out_of_fold_, seed), seen)
+    adjusted = adjust(dataset, final.out_of_fold_, samples, seed)
+    return trained(dataset, encoded, final, adjusted, seen)
 
 
 def write_bundle(policy: Trained, directory: Path, key: SigningKey, now: datetime) -> Manifest:

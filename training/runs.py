@@ -27,6 +27,7 @@ from training.adapting import adapt, opened
 from training.dataset import Dataset
 from training.job import train, write_bundle
 from training.learner import Progress
+from training.samples import Samples
 from training.sources import Log, from_batches, read
 from training.targets import Trained
 
@@ -73,6 +74,7 @@ def train_from_database(dsn: str, options: Options, *, now: datetime) -> Registe
                 catalog_models=catalog.models,
                 share=options.share,
                 seed=options.seed,
+                samples=Samples.from_table(log.table),
                 progress=options.progress,
             )
             archive = _archive(policy, options.key, made_at(dataset, now))
@@ -107,6 +109,7 @@ def train_from_log(path: Path, out: Path, options: Options, *, skip_bad_rows: bo
         embedder=load_embedder(),
         share=options.share,
         seed=options.seed,
+        samples=Samples.from_table(log.table),
         progress=options.progress,
     )
     written = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)

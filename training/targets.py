@@ -15,14 +15,16 @@ from router.policy.calibration import Calibration
 from router.policy.embedding import Embedder
 from router.policy.evidence import EvidenceModel
 from router.policy.features import FeatureSpec
+from router.policy.sampling import SamplingModel
 from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Arm, Floats, Mask, Model
-from training import evidence
+from training import evidence, sampling
 from training.calibration import calibrate
 from training.contexts import Encoded
 from training.dataset import Dataset
 from training.evaluation import Figures, Predicted, prediction_figures, routing_figures
 from training.learner import Forecast, Learner
+from training.samples import Samples
 from training.spending import LatencyShape, finish
 from training.tradeoffs import continued, traced
 
@@ -40,6 +42,7 @@ class Adjusted:
     tradeoff: Tradeoff
     continued: Tradeoff
     evidence: EvidenceModel
+    sampling: SamplingModel | None
     best_arm: int
 
     def predicted(self, forecast: Forecast) -> Predicted:
@@ -82,7 +85,7 @@ def check(dataset: Dataset) -> None:
             )
 
 
-def adjust(dataset: Dataset, forecast: Forecast, seed: int) -> Adjusted:
+def adjust(dataset: Dataset, forecast: Forecast, samples: Samples | None, seed: int) -> Adjusted:
     """Learns calibration, spread, trade-off and evidence from an out-of-fold forecast."""
     rows = dataset.rows
     calibration = calibrate(forecast.raw, rows, dataset.arms)
@@ -95,8 +98,17 @@ def adjust(dataset: Dataset, forecast: Forecast, seed: int) -> Adjusted:
         tradeoff=tradeoff,
         continued=continued(model, predicted, dataset, tradeoff, rng),
         evidence=model,
+        sampling=_sampling(dataset, samples, predicted.accuracy, seed),
         best_arm=best,
     )
+
+
+def _sampling(
+    dataset: Dataset, samples: Samples | None, accuracy: Floats, seed: int
+) -> SamplingModel | None:
+    if samples is None:
+        return None
+    return sampling.fit(samples, sampling.at_groups(samples, dataset, accuracy), seed=seed)
 
 
 def _predicted(forecast: Forecast, calibration: Calibration) -> Predicted:
@@ -130,7 +142,7 @@ def trained(
         models=tuple(learner.models),
         golden_rows=golden,
         golden_raw=np.asarray(raw, np.float64),
-        summary=_summary(dataset, learner, held_out),
+        summary=_summary(dataset, learner, adjusted, held_out),
     )
 
 
@@ -145,6 +157,7 @@ def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
         **adjusted.tradeoff.to_mapping(),
         **adjusted.continued.to_mapping(CONTINUED),
         **adjusted.evidence.to_mapping(),
+        **(adjusted.sampling.to_mapping() if adjusted.sampling else {}),
         "feature_mean": spec.mean,
         "feature_components": spec.components,
         "feature_bounds": spec.bounds,
@@ -159,7 +172,7 @@ def _golden_rows(dataset: Dataset, encoded: Encoded, learner: Learner) -> Floats
     return learner.accuracy_.base_.rows(contexts.take(rows.query), rows.arm)
 
 
-def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:
+def _summary(dataset: Dataset, learner: Learner, adjusted: Adjusted, held_out: Figures) -> Figures:
     return {
         "dataset_digest": dataset.digest,
         "rows": len(dataset.rows),
@@ -169,6 +182,7 @@ def _summary(dataset: Dataset, learner: Learner, held_out: Figures) -> Figures:
         "watermark": dataset.watermark.isoformat() if dataset.watermark else None,
         "seed": learner.seed,
         "weighted_by_propensity": learner.accuracy_.weighted_ and not dataset.rows.even,
+        "adaptive_sampling": adjusted.sampling is not None,
         "arms_with_prior_cost": _keys(dataset, ~learner.spending_.costed_),
         "arms_without_latency": _keys(dataset, ~learner.spending_.timed_),
         "held_out": held_out,

@@ -14,6 +14,7 @@ from router.policy.fallback import StaticPredictor, estimate_tokens
 from router.policy.features import Context, FeatureSpec
 from router.policy.planning import Continuation
 from router.policy.predictor import Booster, LearnedPredictor, Predictor
+from router.policy.sampling import SamplingModel
 from router.policy.tradeoff import CONTINUED, Tradeoff
 from router.types import Arm, Catalog, Floats, PolicySource, Predictions, Strategy
 
@@ -42,7 +43,8 @@ class Predicted:
 class Policy:
     """What a decision needs; a request takes one and sees no other.
 
-    The static policy has no reader, no trade-off and cannot plan continuation.
+    The static policy has no reader, no trade-off and cannot plan continuation. `sampling` is
+    there where the log had samples.
     """
 
     version: int
@@ -53,6 +55,7 @@ class Policy:
     reader: Reader | None = None
     tradeoff: Tradeoff | None = None
     continuation: Continuation | None = None
+    sampling: SamplingModel | None = None
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -129,6 +132,7 @@ class Learned:
                 evidence.bind(self.trained_arms, catalog.arms),
                 Tradeoff.from_mapping(self.arrays, CONTINUED),
             ),
+            sampling=SamplingModel.from_mapping(self.arrays),
         )
 
 

@@ -44,8 +44,8 @@ class SignalArrays:
     arm's. `kernel` (k, 1 + a) and `probe` (1 + f, 1 + a), a bias first, weigh what is shared
     and what is each arm's own, and so do `words` (w, 1 + a) for the buckets of words, whose
     squared inverse document frequencies are `rarity` (w,). `sums` and `counts` (k, a) are, by
-    landmark, the scores above `base` and the weights of its rows; `shrinkage` () rows' worth of what is shared
-    is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring the signals to
+    landmark, the scores above `base` and the weights of its rows; `shrinkage` () rows' worth
+    of what is shared is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring the signals to
     the log-odds that the trees start from.
     """
 
