@@ -45,8 +45,8 @@ class SignalArrays:
     and what is each arm's own, and so do `words` (w, 1 + a) for the buckets of words, whose
     squared inverse document frequencies are `rarity` (w,). `sums` and `counts` (k, a) are, by
     landmark, the scores above `base` and the weights of its rows; `shrinkage` () rows' worth
-    of what is shared is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring the signals to
-    the log-odds that the trees start from.
+    of what is shared is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring
+    the signals to the log-odds that the trees start from.
     """
 
     center: Floats
