@@ -16,12 +16,15 @@ from uuid import UUID
 from router import pipeline
 from router.bundle import loader
 from router.bundle.embedder import load_embedder
+from router.bundle.loader import LoadedBundle
 from router.bundle.manifest import Manifest
 from router.bundle.signing import SigningKey, trusted_keys
 from router.errors import BundleRefused, Infeasible
+from router.explanation import Explanation
 from router.ids import derived_uuid7
 from router.loading import bind, learned
 from router.policy import policy as policies
+from router.policy.explain import explain
 from router.policy.policy import Predicted
 from router.replaying import Asked, Part, Recorded, Replayed
 from router.settings import Settings
@@ -61,15 +64,34 @@ class Policy:
         place = Path(path)
         if not place.exists():
             raise BundleRefused(f"{place} does not exist; name the bundle that train wrote")
-        bundle = (
-            loader.load(place, trusted=trusted)
-            if place.is_dir()
-            else loader.load_archive(place.read_bytes(), trusted=trusted)
-        )
+        if place.is_dir():
+            return cls._of(loader.load(place, trusted=trusted))
+        return cls._of(loader.load_archive(place.read_bytes(), trusted=trusted))
+
+    @classmethod
+    def registered(
+        cls,
+        archive: bytes,
+        *,
+        version: int,
+        catalog: Catalog,
+        trusted: Mapping[str, bytes],
+        settings: Settings | None = None,
+    ) -> Self:
+        """A policy as a server has it: out of the registry, bound to the database's catalog.
+
+        `trusted` holds raw public keys by key id, besides those that `load` trusts. Raises
+        BundleRefused.
+        """
+        keys = {**trusted, **_trusted(settings or Settings.model_validate({}), ())}
+        return cls._of(loader.load_archive(archive, trusted=keys), catalog, version)
+
+    @classmethod
+    def _of(cls, bundle: LoadedBundle, catalog: Catalog | None = None, version: int = 0) -> Self:
         manifest = bundle.manifest
-        catalog = Catalog(models=manifest.models, arms=manifest.arms)
+        own = Catalog(models=manifest.models, arms=manifest.arms)
         what = learned(bundle, load_embedder(manifest.embedder.name))
-        return cls(bind(what, catalog, 0), manifest)
+        return cls(bind(what, catalog or own, version), manifest)
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -89,6 +111,28 @@ class Policy:
         asked = Asked(query_id=text if query_id is None else query_id, text=text)
         at = now or datetime.now(UTC)
         return self._decide(asked, None, slo=slo, place=0, bounds=bounds, now=at)
+
+    def explain(
+        self,
+        text: str,
+        *,
+        slo: Slo = _SLO,
+        bounds: Bounds = _BOUNDS,
+        query_id: str | None = None,
+        arm: str | None = None,
+        now: datetime | None = None,
+    ) -> tuple[Decision, Explanation]:
+        """Decides as `decide` does, and says what moved the choice.
+
+        The arm is held against the next best one, or against the one whose key is `arm`.
+        Raises Infeasible as `decide` does, and NotFound when there is no such arm.
+        """
+        asked = Asked(query_id=text if query_id is None else query_id, text=text)
+        [known] = self._policy.predict([text])
+        at = now or datetime.now(UTC)
+        decision = self._decide(asked, known, slo=slo, place=0, bounds=bounds, now=at)
+        query = Query(text=text)
+        return decision, explain(self._policy, known, decision, query, bounds, beside=arm)
 
     def decide_many(
         self,

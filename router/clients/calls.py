@@ -66,6 +66,7 @@ class RouteOptions(TypedDict, total=False):
     to 100. `needs` holds capabilities. The bounds stand on top of the slo's. Without a
     `request_id` a new one is made. `may_continue` promises to send evidence to Continue
     where a decision says so; the first arm is then planned with those that may follow.
+    `explain` asks what moved the choice, which is then in the decision and in the log.
     """
 
     slo: str
@@ -81,6 +82,7 @@ class RouteOptions(TypedDict, total=False):
     max_cost_usd: float
     max_latency_s: float
     may_continue: bool
+    explain: bool
 
 
 def route(query: Query, **options: Unpack[RouteOptions]) -> Call[RoutedDecision]:
@@ -225,6 +227,7 @@ def _route_request(query: Query, options: RouteOptions) -> router_pb2.RouteReque
         max_cost_usd=options.get("max_cost_usd"),
         max_latency_s=options.get("max_latency_s"),
         may_continue=options.get("may_continue", False),
+        explain=options.get("explain", False),
     )
     if isinstance(query, str):
         request.text = query

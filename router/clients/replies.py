@@ -23,6 +23,14 @@ from router.clients.values import (
     RoutedDecision,
 )
 from router.errors import LeadlineError
+from router.explanation import (
+    AccuracyTerms,
+    Contribution,
+    ExplainedArm,
+    Explanation,
+    LeftOut,
+    Neighbour,
+)
 from router.types import Arm, Model, PolicyRecord, PolicySource, Slo, SloStatus
 from router.v1 import catalog_pb2, policies_pb2, router_pb2, slos_pb2
 
@@ -53,7 +61,59 @@ def decision(message: router_pb2.RouteResponse) -> RoutedDecision:
         policy_source=_POLICY_SOURCE[message.policy_source],
         should_continue=message.should_continue,
         input_tokens=message.input_tokens,
+        explanation=explanation(message.explanation) if message.HasField("explanation") else None,
     )
+
+
+def explanation(message: router_pb2.Explanation) -> Explanation:
+    """Reads what moved a choice."""
+    return Explanation(
+        note=message.note,
+        value_usd=message.value_usd if message.HasField("value_usd") else None,
+        planned=message.planned,
+        arms=tuple(map(_explained, message.arms)),
+        left_out=tuple(
+            LeftOut(limit=each.limit, arms=tuple(each.arms)) for each in message.left_out
+        ),
+    )
+
+
+def _explained(message: router_pb2.ExplainedArm) -> ExplainedArm:
+    return ExplainedArm(
+        arm=message.arm,
+        feasible=message.feasible,
+        accuracy=message.accuracy,
+        cost_usd=message.cost_usd,
+        utility_usd=message.utility_usd if message.HasField("utility_usd") else None,
+        terms=_terms(message.terms) if message.HasField("terms") else None,
+    )
+
+
+def _terms(message: router_pb2.AccuracyTerms) -> AccuracyTerms:
+    return AccuracyTerms(
+        mean=message.mean,
+        signals=tuple(map(_contribution, message.signals)),
+        trees_expected=message.trees_expected,
+        trees=tuple(map(_contribution, message.trees)),
+        trees_other=message.trees_other,
+        log_odds=message.log_odds,
+        slope=message.slope,
+        offset=message.offset,
+        probability=message.probability,
+        neighbours=tuple(map(_neighbour, message.neighbours)),
+    )
+
+
+def _contribution(message: router_pb2.Contribution) -> Contribution:
+    return Contribution(
+        name=message.name,
+        value=message.value if message.HasField("value") else None,
+        log_odds=message.log_odds,
+    )
+
+
+def _neighbour(message: router_pb2.Neighbour) -> Neighbour:
+    return Neighbour(**{name: getattr(message, name) for name in Neighbour.__slots__})
 
 
 def prediction(message: router_pb2.Prediction) -> Prediction:

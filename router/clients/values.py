@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from router.explanation import Explanation
 from router.types import Arm, PolicySource, SloStatus
 
 
@@ -30,7 +31,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedDecision:
-    """A decision as the server answers it: the chosen arm's prediction, and why."""
+    """A decision as the server answers it: the chosen arm's prediction, and why.
+
+    `explanation` is there when it was asked for.
+    """
 
     decision_id: UUID
     chosen: Prediction
@@ -44,6 +48,7 @@ class RoutedDecision:
     policy_source: PolicySource
     should_continue: bool
     input_tokens: int
+    explanation: Explanation | None = None
 
     @property
     def arm(self) -> Arm:

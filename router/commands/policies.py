@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from router.commands import reach
 from router.commands.database import operator
-from router.commands.options import Address, Comment, Dsn, JsonFlag
+from router.commands.options import (
+    Address,
+    Comment,
+    Dsn,
+    JsonFlag,
+    SloText,
+    TrustedKeys,
+    slos,
+)
 from router.commands.output import print_json, say, show, table
 
 app = typer.Typer(help="Trained policies, and which of them serves.", no_args_is_help=True)
@@ -112,3 +121,56 @@ def rollback(
         say(
             "the static fallback serves" if record is None else f"policy {record.version} is active"
         )
+
+
+@app.command("explain")
+def explain(
+    version: Annotated[
+        int | None, typer.Argument(help="A registered one, instead of --policy.", min=1)
+    ] = None,
+    *,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="The bundle: a directory or an archive.", exists=True),
+    ] = None,
+    query: Annotated[str, typer.Option("--query", help="The query's text.")] = "",
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help='JSONL of {"query_id", "query"}.', exists=True),
+    ] = None,
+    slo: SloText = "{}",
+    arm: Annotated[
+        str, typer.Option("--arm", help="Key of the arm to hold the picked one against.")
+    ] = "",
+    trusted_key: TrustedKeys = None,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Says which features, neighbours and limits move a policy's choice for a query.
+
+    The picked arm is held against the next best one. A registered policy decides among the
+    arms of the database's catalog, a bundle among its own.
+
+    Example: leadline policies explain --policy bundle/ --query "What is 17 * 23?"
+    """
+    if (version is None) == (policy is None):
+        raise typer.BadParameter("give either a version or --policy", param_hint="VERSION")
+    if bool(query) == (queries is not None):
+        raise typer.BadParameter("give either --query or --queries", param_hint="--query")
+    objectives, many = slos(slo)
+    if many:
+        raise typer.BadParameter("one slo at a time", param_hint="--slo")
+    from router.commands import explained  # noqa: PLC0415
+    from router.offline import Asked, Policy  # noqa: PLC0415
+
+    keys = trusted_key or []
+    trained = (
+        Policy.load(policy, trusted_keys=keys)
+        if policy is not None
+        else explained.registered(version or 0, keys, dsn)
+    )
+    if queries is None:
+        asked = Asked(query_id=query, text=query)
+        explained.explain_one(trained, asked, objectives[0], arm or None, as_json=as_json)
+    else:
+        explained.explain_file(trained, queries, objectives[0], arm or None, as_json=as_json)

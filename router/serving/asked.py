@@ -19,7 +19,10 @@ _NOTHING: frozenset[Capability] = frozenset()
 
 @dataclass(slots=True, kw_only=True)
 class Asked:
-    """One request to route. `request` is what the log keeps of it, to ask the same again."""
+    """One request to route. `request` is what the log keeps of it, to ask the same again.
+
+    `explain` asks for an explanation beside the decision, which it does not change.
+    """
 
     request_id: UUID | None
     digest: bytes
@@ -30,6 +33,7 @@ class Asked:
     conversation_id: str
     labels: Mapping[str, str]
     request: Mapping[str, Any]
+    explain: bool
 
 
 def asked(message: RouteRequest, *, arms: Collection[str], max_query_bytes: int) -> Asked:
@@ -48,6 +52,7 @@ def asked(message: RouteRequest, *, arms: Collection[str], max_query_bytes: int)
         conversation_id=short(message.conversation_id, "conversation_id", 256),
         labels=labels(message.labels) if message.labels else {},
         request=_kept(bounds, needs, context_tokens),
+        explain=message.explain,
     )
 
 

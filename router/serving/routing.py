@@ -11,6 +11,7 @@ from uuid import UUID
 from router.errors import LeadlineError, NotFound
 from router.ids import decision_id, time_of
 from router.pipeline import decide
+from router.policy.explain import explain
 from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
 from router.serving.rows import alternatives, decision_row, dump, read, reply
@@ -128,7 +129,14 @@ class Routing:
             predicted=known,
         )
         others = alternatives(decision, state.value_usd(slo))
-        row = decision_row(decision, question, tenant_id, state.keys, others)
+        explanation = (
+            explain(state.policy, known, decision, question.query, question.bounds)
+            if question.explain
+            else None
+        )
+        row = decision_row(
+            decision, question, tenant_id, state.keys, others, explanation=explanation
+        )
         record = self._record(question, tenant_id, identifier, dump(row))
         return _Draft(decision=decision, row=row, record=record)
 

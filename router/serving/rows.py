@@ -10,7 +10,9 @@ from uuid import UUID
 
 import numpy as np
 import orjson
+from google.protobuf.json_format import ParseDict
 
+from router.explanation import Explanation
 from router.serving.asked import Asked
 from router.types import Arm, Decision, Floats, Predictions, read_param
 from router.v1 import catalog_pb2, router_pb2
@@ -34,7 +36,13 @@ Row = Mapping[str, Any]
 
 
 def decision_row(
-    decision: Decision, asked: Asked, tenant_id: UUID, keys: Sequence[str], others: Sequence[int]
+    decision: Decision,
+    asked: Asked,
+    tenant_id: UUID,
+    keys: Sequence[str],
+    others: Sequence[int],
+    *,
+    explanation: Explanation | None = None,
 ) -> dict[str, Any]:
     """The row of the decisions table.
 
@@ -69,6 +77,7 @@ def decision_row(
             "alternatives": others,
             **dict(zip(FIGURES, figures, strict=True)),
         },
+        **({} if explanation is None else {"explanation": read(orjson.dumps(explanation))}),
     }
 
 
@@ -110,6 +119,7 @@ def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
     predicted = row["predictions"] or {"arms": [row["arm"]], "alternatives": []}
     picked = [predicted["arms"].index(row["arm"]), *predicted["alternatives"]]
     chosen, *others = predictions(predicted, picked, arms)
+    explained = row.get("explanation")
     return router_pb2.RouteResponse(
         decision_id=str(row["decision_id"]),
         chosen=chosen,
@@ -123,6 +133,7 @@ def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
         should_continue=row["should_continue"],
         slo_version=row["slo_version"],
         input_tokens=row["input_tokens"],
+        explanation=ParseDict(explained, router_pb2.Explanation()) if explained else None,
     )
 
 

@@ -168,6 +168,7 @@ decisions = sa.Table(
     sa.Column("should_continue", sa.Boolean),
     sa.Column("feasible", JSONB),
     sa.Column("predictions", JSONB),
+    sa.Column("explanation", JSONB),
     postgresql_partition_by="RANGE (occurred_at)",
 )
 attempts = sa.Table(

@@ -201,6 +201,7 @@ class RouteRequest(_message.Message):
     MAX_COST_USD_FIELD_NUMBER: _builtins.int
     MAX_LATENCY_S_FIELD_NUMBER: _builtins.int
     MAY_CONTINUE_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID that makes a retry safe: the same id with the same body gets the same
     decision. Version 7 is best: its time becomes the decision's time, so that a retry
@@ -223,6 +224,10 @@ class RouteRequest(_message.Message):
     may_continue: _builtins.bool
     """Whether the caller will send evidence to Continue when should_continue says so; the
     first arm is then planned with those that may follow, often a cheaper one.
+    """
+    explain: _builtins.bool
+    """Whether to explain the decision, in the reply and in the log. It costs about as much
+    again as the decision.
     """
     @_builtins.property
     def chat(self) -> Global___Chat:
@@ -261,10 +266,11 @@ class RouteRequest(_message.Message):
         max_cost_usd: _builtins.float | None = ...,
         max_latency_s: _builtins.float | None = ...,
         may_continue: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "chat", b"chat", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "needs", b"needs", "query", b"query", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "allowed_arms", b"allowed_arms", "chat", b"chat", "compute_budget", b"compute_budget", "conversation_id", b"conversation_id", "excluded_arms", b"excluded_arms", "labels", b"labels", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "may_continue", b"may_continue", "needs", b"needs", "query", b"query", "request_id", b"request_id", "slo", b"slo", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "allowed_arms", b"allowed_arms", "chat", b"chat", "compute_budget", b"compute_budget", "conversation_id", b"conversation_id", "excluded_arms", b"excluded_arms", "explain", b"explain", "labels", b"labels", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "may_continue", b"may_continue", "needs", b"needs", "query", b"query", "request_id", b"request_id", "slo", b"slo", "subject", b"subject", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
     _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
@@ -349,6 +355,268 @@ class Prediction(_message.Message):
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
 @_typing.final
+class Contribution(_message.Message):
+    """What one signal or feature adds to the log-odds of a correct answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOG_ODDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    value: _builtins.float
+    """Its value for this query and arm; unset where it is not known."""
+    log_odds: _builtins.float
+    """What it adds."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+        log_odds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "log_odds", b"log_odds", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
+
+@_typing.final
+class Neighbour(_message.Message):
+    """A landmark near the query, which stands for the training queries around it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANDMARK_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    ALL_ROWS_FIELD_NUMBER: _builtins.int
+    ALL_ACCURACY_FIELD_NUMBER: _builtins.int
+    landmark: _builtins.int
+    """Its place among the policy's landmarks, from 0."""
+    similarity: _builtins.float
+    """How near it is, in (0, 1]."""
+    rows: _builtins.float
+    """Weight of the arm's rows there."""
+    accuracy: _builtins.float
+    """Mean score of the arm's rows there."""
+    all_rows: _builtins.float
+    """Weight of all arms' rows there."""
+    all_accuracy: _builtins.float
+    """Mean score of all arms' rows there."""
+    def __init__(
+        self,
+        *,
+        landmark: _builtins.int = ...,
+        similarity: _builtins.float = ...,
+        rows: _builtins.float = ...,
+        accuracy: _builtins.float = ...,
+        all_rows: _builtins.float = ...,
+        all_accuracy: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "all_accuracy", b"all_accuracy", "all_rows", b"all_rows", "landmark", b"landmark", "rows", b"rows", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Neighbour: _TypeAlias = Neighbour  # noqa: Y015
+
+@_typing.final
+class AccuracyTerms(_message.Message):
+    """The terms of an arm's predicted accuracy. To rounding, mean + signals + trees_expected +
+    trees + trees_other = log_odds, and probability is the logistic of slope x log_odds + offset.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    TREES_EXPECTED_FIELD_NUMBER: _builtins.int
+    TREES_FIELD_NUMBER: _builtins.int
+    TREES_OTHER_FIELD_NUMBER: _builtins.int
+    LOG_ODDS_FIELD_NUMBER: _builtins.int
+    SLOPE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """Log-odds of the arm where nothing is known of the query."""
+    trees_expected: _builtins.float
+    """What the trees add to any query and arm."""
+    trees_other: _builtins.float
+    """What the trees add by all other features together."""
+    log_odds: _builtins.float
+    """The sum of all terms above."""
+    slope: _builtins.float
+    """Slope of the calibration."""
+    offset: _builtins.float
+    """Offset of the calibration."""
+    probability: _builtins.float
+    """The calibrated probability. The arm's accuracy is this, but for arms that differ in
+    compute alone, whose accuracies are made to rise with it.
+    """
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """What queries like this one add, signal by signal."""
+
+    @_builtins.property
+    def trees(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """What the trees add for this query and arm: the largest SHAP contributions, largest first."""
+
+    @_builtins.property
+    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Neighbour]:
+        """The landmarks whose rows of the arm weigh most, at most five."""
+
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        signals: _abc.Iterable[Global___Contribution] | None = ...,
+        trees_expected: _builtins.float = ...,
+        trees: _abc.Iterable[Global___Contribution] | None = ...,
+        trees_other: _builtins.float = ...,
+        log_odds: _builtins.float = ...,
+        slope: _builtins.float = ...,
+        offset: _builtins.float = ...,
+        probability: _builtins.float = ...,
+        neighbours: _abc.Iterable[Global___Neighbour] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_odds", b"log_odds", "mean", b"mean", "neighbours", b"neighbours", "offset", b"offset", "probability", b"probability", "signals", b"signals", "slope", b"slope", "trees", b"trees", "trees_expected", b"trees_expected", "trees_other", b"trees_other"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccuracyTerms: _TypeAlias = AccuracyTerms  # noqa: Y015
+
+@_typing.final
+class ExplainedArm(_message.Message):
+    """An arm of an explanation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARM_FIELD_NUMBER: _builtins.int
+    FEASIBLE_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    UTILITY_USD_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    arm: _builtins.str
+    """Key of the arm."""
+    feasible: _builtins.bool
+    """Whether no limit leaves it out."""
+    accuracy: _builtins.float
+    """Probability of a correct answer."""
+    cost_usd: _builtins.float
+    """Expected cost in dollars."""
+    utility_usd: _builtins.float
+    """What arms are ranked by, in dollars: at a value of a correct answer value x accuracy -
+    cost, planned ahead where more attempts may follow; without one, minus the cost.
+    """
+    @_builtins.property
+    def terms(self) -> Global___AccuracyTerms:
+        """The terms of its accuracy; unset where nothing is learnt."""
+
+    def __init__(
+        self,
+        *,
+        arm: _builtins.str = ...,
+        feasible: _builtins.bool = ...,
+        accuracy: _builtins.float = ...,
+        cost_usd: _builtins.float = ...,
+        utility_usd: _builtins.float | None = ...,
+        terms: Global___AccuracyTerms | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_utility_usd", b"_utility_usd", "terms", b"terms", "utility_usd", b"utility_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_utility_usd", b"_utility_usd", "accuracy", b"accuracy", "arm", b"arm", "cost_usd", b"cost_usd", "feasible", b"feasible", "terms", b"terms", "utility_usd", b"utility_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__utility_usd: _TypeAlias = _typing.Literal["utility_usd"]  # noqa: Y015
+    _WhichOneofArgType__utility_usd: _TypeAlias = _typing.Literal["_utility_usd", b"_utility_usd"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utility_usd) -> _WhichOneofReturnType__utility_usd | None: ...
+
+Global___ExplainedArm: _TypeAlias = ExplainedArm  # noqa: Y015
+
+@_typing.final
+class LeftOut(_message.Message):
+    """A limit that leaves arms out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """The limit, in words."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of the arms that it leaves out, whatever the other limits do."""
+
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        arms: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """What moved a choice. It holds nothing of the query's text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: _builtins.int
+    VALUE_USD_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    note: _builtins.str
+    """What else there is to know: that nothing is learnt, or that the arm was drawn at random."""
+    value_usd: _builtins.float
+    """Value of a correct answer in dollars; unset where the cheapest feasible arm is picked."""
+    planned: _builtins.bool
+    """Whether attempts that may follow are counted in."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedArm]:
+        """The arm that was picked, then the feasible one that ranks next."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
+        """The limits that leave arms out."""
+
+    def __init__(
+        self,
+        *,
+        note: _builtins.str = ...,
+        value_usd: _builtins.float | None = ...,
+        planned: _builtins.bool = ...,
+        arms: _abc.Iterable[Global___ExplainedArm] | None = ...,
+        left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_usd", b"_value_usd", "value_usd", b"value_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_usd", b"_value_usd", "arms", b"arms", "left_out", b"left_out", "note", b"note", "planned", b"planned", "value_usd", b"value_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value_usd: _TypeAlias = _typing.Literal["value_usd"]  # noqa: Y015
+    _WhichOneofArgType__value_usd: _TypeAlias = _typing.Literal["_value_usd", b"_value_usd"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_usd) -> _WhichOneofReturnType__value_usd | None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
 class RouteResponse(_message.Message):
     """A routing decision."""
 
@@ -366,6 +634,7 @@ class RouteResponse(_message.Message):
     SHOULD_CONTINUE_FIELD_NUMBER: _builtins.int
     SLO_VERSION_FIELD_NUMBER: _builtins.int
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """UUID of the decision, version 7."""
     difficulty: _builtins.float
@@ -394,6 +663,10 @@ class RouteResponse(_message.Message):
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prediction]:
         """Up to three other feasible arms, the next best first."""
 
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """What moved the choice, where the request said explain."""
+
     def __init__(
         self,
         *,
@@ -409,10 +682,11 @@ class RouteResponse(_message.Message):
         should_continue: _builtins.bool = ...,
         slo_version: _builtins.int = ...,
         input_tokens: _builtins.int = ...,
+        explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "chosen", b"chosen", "decision_id", b"decision_id", "difficulty", b"difficulty", "input_tokens", b"input_tokens", "policy_source", b"policy_source", "policy_version", b"policy_version", "propensity", b"propensity", "reason", b"reason", "should_continue", b"should_continue", "slo_status", b"slo_status", "slo_version", b"slo_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "chosen", b"chosen", "decision_id", b"decision_id", "difficulty", b"difficulty", "explanation", b"explanation", "input_tokens", b"input_tokens", "policy_source", b"policy_source", "policy_version", b"policy_version", "propensity", b"propensity", "reason", b"reason", "should_continue", b"should_continue", "slo_status", b"slo_status", "slo_version", b"slo_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

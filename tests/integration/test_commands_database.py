@@ -113,6 +113,22 @@ def test_policies_are_promoted_and_rolled_back(run: Run, dsn: str) -> None:
     assert run("policies", "rollback") is None
 
 
+def test_a_registered_policy_is_explained_among_the_arms_of_the_catalog(
+    run: Run, dsn: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LEADLINE_STATE_DIR", str(tmp_path))
+    with Admin(dsn) as admin:
+        version = register(admin.registry, 1e-3)
+        admin.seed(catalog(2))
+        asked = ("policies", "explain", str(version), "--query", "What is 2 + 2?")
+        assert "not trusted here" in run(*asked, code=1)
+        admin.signing_keys.trust(KEY.key_id, KEY.public_key, actor="test")
+    found = run(*asked, "--arm", "m1:single")
+    assert found["policy_version"] == version
+    assert found["explanation"]["arms"][-1]["arm"] == "m1:single"
+    assert "no policy 99" in run("policies", "explain", "99", "--query", "x", code=1)
+
+
 def register(registry: PostgresRegistry, mean_cost_usd: float) -> int:
     archive = bundle(catalog(1), mean_cost_usd=mean_cost_usd)
     return registry.register(archive, {"rows": 9}, actor="test").version

@@ -160,6 +160,66 @@ def test_replay_sums_what_its_attempts_cost(files: Path, tmp_path: Path) -> None
         assert each["final"] in [attempt["arm"] for attempt in each["attempts"]]
 
 
+def explain(files: Path, *more: str) -> int:
+    return cli.run(["policies", "explain", "--policy", str(files / "policy.zip"), *more])
+
+
+def test_an_explanation_is_json_for_machines_and_tables_for_people(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--query", "What is 3 + 9?", "--slo", '{"max_cost_usd": 0.5}', "--arm", "m1:single")
+    assert explain(files, *asked, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["arm", "reason", "slo_status", "policy_version", "explanation"]
+    picked, beside = found["explanation"]["arms"]
+    assert beside["arm"] == "m1:single"
+    terms = picked["terms"]
+    added = terms["mean"] + terms["trees_expected"] + terms["trees_other"]
+    added += sum(each["log_odds"] for each in terms["signals"] + terms["trees"])
+    assert added == pytest.approx(terms["log_odds"])
+    assert explain(files, *asked) == 0
+    printed = capsys.readouterr().out
+    for name in (picked["arm"], "m1:single", "signal_neighbours", "landmark", "the arm's mean"):
+        assert name in printed
+    assert "What is" not in printed
+
+
+def test_queries_of_a_file_are_explained_one_by_one_or_have_their_reason(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--queries", str(files / "q.jsonl"), "--json", "--slo")
+    assert explain(files, *asked, SLO) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["query_id"] for each in found] == [each["query_id"] for each in QUERIES]
+    assert all(each["explanation"]["value_usd"] == 0.5 for each in found)
+    assert explain(files, *asked, '{"max_cost_usd": 1e-9, "on_infeasible": "reject"}') == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["explanation"] for each in found] == [None] * 30
+    assert all("no arm meets" in each["reason"] for each in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["--query", "x", "--arm", "m9:single"], 1, "m9:single"),
+        (["--query", "x", "--slo", "[{}, {}]"], 2, "--slo"),
+        (["3", "--query", "x"], 2, "VERSION"),
+        ([], 2, "--query"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(
+    files: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    named: str,
+) -> None:
+    assert explain(files, *arguments) == code
+    printed = capsys.readouterr().err
+    assert named in printed
+    assert printed.count("\n") == 1
+
+
 def test_machines_get_json_alone(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

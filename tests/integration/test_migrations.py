@@ -135,6 +135,40 @@ def test_upgrading_twice_changes_nothing(dsn: str) -> None:
     assert rows(dsn, "select value from secrets") == key
 
 
+def back_to_the_first_revision(dsn: str, *, column: bool) -> None:
+    with psycopg.connect(dsn) as connection:
+        if not column:
+            connection.execute("alter table decisions drop column explanation")
+        connection.execute("update alembic_version set version_num = '0001'")
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_explanations_join_a_log_that_has_rows_already(dsn: str, column: bool) -> None:
+    tenant = uuid4()
+    back_to_the_first_revision(dsn, column=column)
+    fill_logs(dsn, tenant)
+    for _ in range(2):
+        assert schema.upgrade(dsn) == schema.newest()
+    assert rows(dsn, "select tenant_id, explanation from decisions") == [(tenant, None)]
+    assert as_role(dsn, "shipper", "select ensure_partitions(5)") == [(6,)]
+    lacking = (
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'decisions'::regclass "
+        "and not exists (select from pg_attribute "
+        "where attrelid = inhrelid and attname = 'explanation')"
+    )
+    assert rows(dsn, lacking) == []
+
+
+def test_an_upgrade_gives_up_where_a_log_is_in_use_and_succeeds_afterwards(dsn: str) -> None:
+    back_to_the_first_revision(dsn, column=False)
+    with psycopg.connect(dsn) as reader:
+        reader.execute("select count(*) from decisions")
+        with pytest.raises(Unavailable):
+            schema.upgrade(dsn)
+        assert schema.current(dsn) == "0001"
+    assert schema.upgrade(dsn) == schema.newest()
+
+
 def test_upgrades_at_once_make_one_schema(cluster: PostgresServer, empty_dsn: str) -> None:
     upgrade = "import sys; from router.store import schema; schema.upgrade(sys.argv[1])"
     with cluster.database(migrated=False) as other:

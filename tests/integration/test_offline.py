@@ -168,3 +168,17 @@ def test_a_query_whose_arms_the_policy_does_not_know_gets_a_reason(policy: Polic
 def test_a_text_alone_is_its_own_id(policy: Policy) -> None:
     one, other = policy.decide("a"), policy.decide("b")
     assert one.decision_id == policy.decide("a").decision_id != other.decision_id
+
+
+def test_what_is_explained_is_what_is_decided(policy: Policy) -> None:
+    slo = Slo(accuracy_value_usd=0.01, exploration_rate=0.5)
+    for asked in ASKED[:10]:
+        decision, explanation = policy.explain(asked.text, slo=slo, query_id=asked.query_id)
+        assert same(decision, policy.decide(asked.text, slo=slo, query_id=asked.query_id))
+        assert explanation.arms[0].arm == decision.arm.key
+        assert ("at random" in explanation.note) is decision.choice.explored
+
+
+def test_an_arm_is_held_against_the_one_that_is_asked_for(policy: Policy) -> None:
+    decision, explanation = policy.explain("What?", arm=policy.arms[3].key)
+    assert [each.arm for each in explanation.arms] == [decision.arm.key, policy.arms[3].key]

@@ -13,6 +13,7 @@ from uuid import uuid4
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.json_format import ParseDict
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -20,6 +21,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from grpc_status import rpc_status
 
+from router import Client
 from router.types import Role, Slo
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 from router.v1 import router_pb2 as pb
@@ -142,6 +144,64 @@ def test_the_same_request_gets_the_same_decision_and_another_body_is_refused(stu
         "ALREADY_EXISTS",
         "REQUEST_ID_REUSED",
     )
+
+
+def test_a_decision_is_explained_on_request_in_the_reply_and_in_the_log(
+    place: Place, stubs: Stubs
+) -> None:
+    request = pb.RouteRequest(request_id=str(uuid4()), text="What is 6 * 7?", explain=True)
+    routed = stubs.router.Route(request)
+    picked, beside = routed.explanation.arms
+    assert picked.arm == routed.chosen.arm.key
+    assert beside.arm == routed.alternatives[0].arm.key
+    assert picked.accuracy == pytest.approx(routed.chosen.accuracy, rel=1e-6)
+    terms = picked.terms
+    added = sum(each.log_odds for each in (*terms.signals, *terms.trees))
+    added += terms.mean + terms.trees_expected + terms.trees_other
+    assert added == pytest.approx(terms.log_odds)
+    stored = "select explanation from decisions where decision_id = %s"
+    eventually(lambda: len(rows(place.dsn, stored, routed.decision_id)) == 1)
+    [(kept,)] = rows(place.dsn, stored, routed.decision_id)
+    assert isinstance(kept, dict)
+    assert ParseDict(kept, pb.Explanation()) == routed.explanation
+    asked = pb.GetDecisionRequest(decision_id=routed.decision_id)
+    assert stubs.router.GetDecision(asked).decision == routed
+    with Stubs(place.server.address, place.other) as other:
+        assert refused(lambda: other.router.GetDecision(asked))[1] == "DECISION_NOT_FOUND"
+
+
+def test_a_retried_request_gets_its_explanation_again_byte_by_byte(stubs: Stubs) -> None:
+    request = pb.RouteRequest(request_id=str(uuid4()), text="What is 6 * 8?", explain=True)
+    first = stubs.router.Route(request)
+    batch = stubs.router.RouteBatch(pb.RouteBatchRequest(requests=[request]))
+    assert first.HasField("explanation")
+    for again in (stubs.router.Route(request), batch.results[0].response):
+        assert again.SerializeToString(deterministic=True) == first.SerializeToString(
+            deterministic=True
+        )
+
+
+def test_a_decision_that_nobody_asked_to_explain_is_not_explained(
+    place: Place, stubs: Stubs
+) -> None:
+    text = "What is 6 * 9?"
+    plain = stubs.router.Route(pb.RouteRequest(text=text))
+    asked = stubs.router.Route(pb.RouteRequest(text=text, explain=True))
+    assert not plain.HasField("explanation")
+    assert plain.chosen == asked.chosen
+    stored = "select explanation from decisions where decision_id = %s"
+    eventually(lambda: rows(place.dsn, stored, plain.decision_id) == [(None,)])
+
+
+def test_a_client_reads_an_explanation(place: Place) -> None:
+    with Client(place.server.address, api_key=place.caller) as client:
+        decision = client.route("What is 6 * 10?", explain=True)
+        assert client.route("What is 6 * 10?").explanation is None
+    assert decision.explanation is not None
+    first = decision.explanation.arms[0]
+    assert first.arm == decision.arm.key
+    assert first.terms is not None
+    assert all(0 < each.similarity <= 1 for each in first.terms.neighbours)
 
 
 BAD_REQUESTS = {

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 
 from router import pipeline
+from router.bundle.embedder import load_embedder
+from router.bundle.loader import load_archive
+from router.clients import replies
 from router.errors import InvalidInput
+from router.loading import bind, learned
 from router.policy.choice import choose
-from router.policy.policy import static_policy
+from router.policy.explain import explain
+from router.policy.policy import Policy, static_policy
 from router.serving.asked import again, asked
 from router.serving.messages import arm_from, slo_message, slo_of
 from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
 from router.serving.state import State
 from router.types import Arm, Bounds, Decision, PolicySource, Predictions, Query, Slo
 from router.v1.router_pb2 import Needs, RouteRequest
+from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog, some_predictions, some_slos
+from tests.kit.serving_bundles import bundle
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TENANT, DECISION = UUID(int=1), UUID(int=2)
@@ -34,6 +42,12 @@ REQUEST = RouteRequest(
     may_continue=True,
 )
 ASKED = asked(REQUEST, arms=STATE.arms, max_query_bytes=1_000)
+
+
+@cache
+def learnt() -> Policy:
+    loaded = load_archive(bundle(CATALOG), trusted=TRUSTED, probe=False)
+    return bind(learned(loaded, load_embedder()), CATALOG, 1)
 
 
 def decision(predictions: Predictions) -> Decision:
@@ -75,6 +89,30 @@ def test_alternatives_are_feasible_others_and_the_cheapest_comes_first(
     assert made.choice.index not in others
     costs = [predictions.cost_usd[index] for index in others]
     assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize("made_of", ["nothing", "a bundle"])
+def test_an_explanation_survives_the_row_and_the_wire(made_of: str) -> None:
+    policy = STATE.policy if made_of == "nothing" else learnt()
+    [known] = policy.predict(["What?"])
+    made = pipeline.decide(
+        policy, ASKED.query, Slo(), ASKED.bounds, decision_id=DECISION, now=NOW, predicted=known
+    )
+    why = explain(policy, known, made, ASKED.query, ASKED.bounds)
+    row = decision_row(made, ASKED, TENANT, STATE.keys, [], explanation=why)
+    sent = reply(row, STATE.arms)
+    assert replies.explanation(sent.explanation) == why
+    again = reply(read(dump(row)), STATE.arms)
+    assert again.SerializeToString(deterministic=True) == sent.SerializeToString(deterministic=True)
+
+
+def test_a_decision_that_nobody_asked_to_explain_has_nothing_more_in_its_row() -> None:
+    made = pipeline.decide(
+        STATE.policy, ASKED.query, Slo(), ASKED.bounds, decision_id=DECISION, now=NOW
+    )
+    row = decision_row(made, ASKED, TENANT, STATE.keys, [])
+    assert "explanation" not in row
+    assert not reply(row, STATE.arms).HasField("explanation")
 
 
 def test_a_logged_request_asks_the_same_again() -> None:

@@ -1,0 +1,240 @@
+"""Explains a decision: what moved its arm's predicted accuracy, and what moved the choice.
+
+An explanation is worked out after the decision, by the policy that made it, from the same
+context and predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from router.errors import NotFound
+from router.explanation import (
+    AccuracyTerms,
+    Contribution,
+    ExplainedArm,
+    Explanation,
+    LeftOut,
+    Neighbour,
+)
+from router.policy.choice import Limits
+from router.policy.continuation import Aim
+from router.policy.features import ROW_FEATURES
+from router.policy.planning import planned
+from router.policy.policy import Policy, Predicted
+from router.policy.predictor import LearnedPredictor, Makeup
+from router.policy.signals import SIGNALS, SignalArrays, log_odds
+from router.types import AccuracyScope, Bounds, Decision, Floats, Mask, Predictions, Query, Slo
+
+MOST_NEIGHBOURS = 5
+MOST_FEATURES = 8
+
+_NOTHING_LEARNT = (
+    "the static policy decided: nothing is learnt, so that nothing of the query but its length "
+    "moved the choice"
+)
+_EXPLORED = "the arm was drawn at random to explore, whatever its utility"
+_NO_TEXT, _NO_SLO, _NO_BOUNDS = Query(text=""), Slo(), Bounds()
+
+
+def explain(
+    policy: Policy,
+    known: Predicted,
+    decision: Decision,
+    query: Query,
+    bounds: Bounds,
+    *,
+    beside: str | None = None,
+) -> Explanation:
+    """Explains what the policy decided for a query, of which it `known` the rest.
+
+    The picked arm is held against the arm whose key is `beside`, or else against the
+    feasible one that ranks next. Raises NotFound when the policy has no arm `beside`.
+    """
+    worth = _Worth.of(policy, decision, bounds)
+    places = [decision.choice.index, *_beside(policy, decision, worth, beside)]
+    terms = _terms(policy, known, places)
+    return Explanation(
+        note=_note(decision, terms),
+        value_usd=worth.value_usd,
+        planned=worth.planned,
+        arms=tuple(
+            ExplainedArm(
+                arm=decision.arms[place].key,
+                feasible=bool(decision.choice.feasible[place]),
+                accuracy=float(decision.predictions.accuracy[place]),
+                cost_usd=float(decision.predictions.cost_usd[place]),
+                utility_usd=_known(worth.utility_usd[place]),
+                terms=each,
+            )
+            for place, each in zip(places, terms, strict=True)
+        ),
+        left_out=tuple(_left_out(policy, decision, query, bounds, worth)),
+    )
+
+
+def _note(decision: Decision, terms: Sequence[AccuracyTerms | None]) -> str:
+    notes = (_NOTHING_LEARNT if terms[0] is None else "", _EXPLORED * decision.choice.explored)
+    return "; ".join(note for note in notes if note)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worth:
+    """What the arms are ranked by, `utility_usd` (a,), and whether a floor holds per query."""
+
+    value_usd: float | None
+    planned: bool
+    per_query: bool
+    utility_usd: Floats
+
+    @classmethod
+    def of(cls, policy: Policy, decision: Decision, bounds: Bounds) -> _Worth:
+        """As the pipeline ranks them."""
+        slo, predictions, continuation = decision.slo, decision.predictions, policy.continuation
+        ahead = bounds.may_continue and continuation is not None and continuation.informs
+        tradeoff = continuation.tradeoff if ahead and continuation else policy.tradeoff
+        value_usd = slo.accuracy_value_usd
+        if value_usd is None and tradeoff is not None:
+            aim = Aim.of(slo, tradeoff)
+            value_usd = aim.value_usd if aim.floor is None else None
+        utility = -predictions.cost_usd
+        if value_usd is not None and ahead and continuation is not None:
+            plans = continuation.ahead(predictions.accuracy[None])
+            rank = planned(lambda: plans, predictions, slo, bounds)
+            utility = rank(value_usd, decision.choice.feasible)
+        elif value_usd is not None:
+            utility = value_usd * predictions.accuracy + utility
+        return cls(
+            value_usd=value_usd,
+            planned=ahead and value_usd is not None,
+            per_query=slo.accuracy_scope is AccuracyScope.PER_QUERY or tradeoff is None,
+            utility_usd=utility,
+        )
+
+
+def _beside(policy: Policy, decision: Decision, worth: _Worth, key: str | None) -> list[int]:
+    """The place of the arm to hold the picked one against; none where no other is feasible."""
+    keys, picked = policy.table.keys, decision.choice.index
+    if key is not None and key not in keys:
+        raise NotFound(
+            f"the policy has no arm {key!r:.120}; use a key such as {keys[picked]!r}",
+            reason="ARM_NOT_FOUND",
+        )
+    if key is not None and key != keys[picked]:
+        return [keys.index(key)]
+    others = decision.choice.feasible.copy()
+    others[picked] = False
+    ranked = np.where(others, worth.utility_usd, -np.inf)
+    return [int(ranked.argmax())] if others.any() else []
+
+
+def _terms(policy: Policy, known: Predicted, places: Sequence[int]) -> list[AccuracyTerms | None]:
+    if not isinstance(policy.predictor, LearnedPredictor):
+        return [None] * len(places)
+    learnt, makeup = policy.predictor, policy.predictor.makeup(known.context, places)
+    slope, offset = float(learnt.calibration.slope), learnt.calibration.offset
+    found: list[AccuracyTerms | None] = []
+    for row, place in enumerate(places):
+        trees = _contributions(ROW_FEATURES, makeup.columns[row], makeup.trees[row, :-1])
+        trees.sort(key=lambda each: -abs(each.log_odds))
+        mean, signals = _signals(learnt.signal_arrays, makeup.signals[row], place)
+        raw = float(makeup.log_odds[row])
+        found.append(
+            AccuracyTerms(
+                mean=mean,
+                signals=tuple(signals),
+                trees_expected=float(makeup.trees[row, -1]),
+                trees=tuple(each for each in trees[:MOST_FEATURES] if each.log_odds),
+                trees_other=float(sum(each.log_odds for each in trees[MOST_FEATURES:])),
+                log_odds=raw,
+                slope=slope,
+                offset=float(offset[place]),
+                probability=float(1.0 / (1.0 + np.exp(-(slope * raw + offset[place])))),
+                neighbours=_neighbours(learnt.signal_arrays, makeup, place),
+            )
+        )
+    return found
+
+
+def _signals(arrays: SignalArrays, signals: Floats, place: int) -> tuple[float, list[Contribution]]:
+    """The log-odds that the arm's and all arms' means alone stack up to, and what is beyond."""
+    own = len(SIGNALS) // 2
+    means = np.concatenate((np.full(own, arrays.base[place]), np.full(own, arrays.mean)))
+    usual = log_odds(means)
+    mean = float(arrays.intercepts[place] + arrays.weights @ usual)
+    return mean, _contributions(SIGNALS, signals, arrays.weights * (signals - usual))
+
+
+def _contributions(names: Sequence[str], values: Floats, added: Floats) -> list[Contribution]:
+    return [
+        Contribution(name=name, value=_known(value), log_odds=float(each))
+        for name, value, each in zip(names, values, added, strict=True)
+    ]
+
+
+def _neighbours(arrays: SignalArrays, makeup: Makeup, place: int) -> tuple[Neighbour, ...]:
+    """The landmarks whose rows of the arm weigh most here: the kernel, squared, times the rows."""
+    near, rows = makeup.nearness, arrays.counts[:, place]
+    weight = near * near * rows
+    most = np.argsort(-weight, kind="stable")[:MOST_NEIGHBOURS]
+    scores = arrays.sums + arrays.counts * arrays.base
+    return tuple(
+        Neighbour(
+            landmark=int(each),
+            similarity=float(near[each]),
+            rows=float(rows[each]),
+            accuracy=float(scores[each, place] / rows[each]),
+            all_rows=float(arrays.counts[each].sum()),
+            all_accuracy=float(scores[each].sum() / arrays.counts[each].sum()),
+        )
+        for each in most
+        if weight[each] > 0
+    )
+
+
+def _left_out(
+    policy: Policy, decision: Decision, query: Query, bounds: Bounds, worth: _Worth
+) -> Iterator[LeftOut]:
+    """The limits that leave arms out, each by itself."""
+    query = replace(query, input_tokens=decision.input_tokens)
+    limits = [
+        *_eligibility(policy, query, decision.slo, bounds),
+        *_numeric(decision.predictions, decision.slo, bounds, per_query=worth.per_query),
+    ]
+    for limit, left in limits:
+        if not left.all():
+            keys = policy.table.keys
+            yield LeftOut(limit=limit, arms=tuple(keys[each] for each in np.flatnonzero(~left)))
+
+
+def _eligibility(
+    policy: Policy, query: Query, slo: Slo, bounds: Bounds
+) -> Iterator[tuple[str, Mask]]:
+    eligible = policy.table.eligible
+    yield "the slo's models and strategies", eligible(_NO_TEXT, slo, _NO_BOUNDS)
+    for need in sorted(query.needs):
+        needing = replace(_NO_TEXT, needs=frozenset({need}))
+        yield f"capability {need}", eligible(needing, _NO_SLO, _NO_BOUNDS)
+    long = replace(query, text="", needs=frozenset())
+    yield "context length", eligible(long, _NO_SLO, _NO_BOUNDS)
+    for name in ("compute_budget", "allowed_arms", "excluded_arms"):
+        alone = replace(_NO_BOUNDS, **{name: getattr(bounds, name)})
+        yield name, eligible(_NO_TEXT, _NO_SLO, alone)
+
+
+def _numeric(
+    predictions: Predictions, slo: Slo, bounds: Bounds, *, per_query: bool
+) -> Iterator[tuple[str, Mask]]:
+    limits = Limits.of(slo, bounds, per_query=per_query)
+    unbounded = replace(limits, cost_usd=None, latency_s=None, accuracy=None)
+    for name in ("cost_usd", "latency_s", "accuracy"):
+        alone = replace(unbounded, **{name: getattr(limits, name)})
+        if alone.bounded:
+            yield str(alone), alone.excess(predictions) <= 0
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
