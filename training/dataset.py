@@ -89,7 +89,7 @@ class Dataset:
         rows = Rows(
             query=query[order],
             arm=arm[order],
-            weight=_weights(figures["propensity"][order]),
+            weight=propensity_weights(figures["propensity"][order]),
             **{name: values[order] for name, values in figures.items()},
         )
         watermark = pc.max(table["occurred_at"]).as_py()
@@ -158,7 +158,8 @@ def _figures(table: pa.Table, name: str) -> Floats:
     return values + 0.0
 
 
-def _weights(propensity: Floats) -> Floats:
+def propensity_weights(propensity: Floats) -> Floats:
+    """1 / propensity (n,), bounded and scaled to a mean of 1; 1 where there is none."""
     known = ~np.isnan(propensity)
     if not known.any():
         return np.ones(len(propensity))

@@ -15,7 +15,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from router.policy.arms import compute
 from router.types import Floats
+from tests.kit.policies import catalog
 from training import sources
 from training.dataset import Dataset
 
@@ -104,6 +106,34 @@ def bandit(queries: int = 900, *, seed: int = 2) -> Simulated:
         for query, arm in enumerate(picked)
     ]
     return Simulated(rows=rows, texts=full.texts, probability=full.probability)
+
+
+def wide_rows(queries: int, *, seed: int = 1) -> list[Row]:
+    """A full-information log of 24 arms: stronger models and more compute are right more often."""
+    rng, arms = np.random.default_rng(seed), catalog().arms
+    models = [catalog().model(arm.model) for arm in arms]
+    spent = np.array([compute(arm) for arm in arms])
+    strength = np.array([model.tier for model in models]) + 0.3 * np.log(spent)
+    price = np.array([model.output_usd_per_mtok for model in models]) * spent / 1e4
+    difficulty = rng.integers(0, 6, queries)
+    probability = 1.0 / (1.0 + np.exp(difficulty[:, None] - 1.0 - strength))
+    score = rng.random(probability.shape) < probability
+    noise = np.exp(COST_SIGMA * rng.standard_normal(probability.shape))
+    return [
+        {
+            "query_id": f"q{query}",
+            "query": text(query, int(difficulty[query])),
+            "model": arm.model,
+            "strategy": arm.strategy,
+            "strategy_params": json.dumps(dict(arm.params)),
+            "score": float(score[query, place]),
+            "cost_usd": float(price[place] * noise[query, place]),
+            "latency_s": float(0.5 * spent[place] * noise[query, place]),
+            "confidence": float(probability[query, place]),
+        }
+        for query in range(queries)
+        for place, arm in enumerate(arms)
+    ]
 
 
 def dataset(rows: Sequence[Row]) -> Dataset:

@@ -1,6 +1,6 @@
 """Measures Route against a bare echo server in one run; the last line is JSON.
 
-Route: 24 arms, a policy of 128 trees x 31 leaves (the most that training makes), the outbox
+Route: 24 arms, a policy of 64 trees and 512 landmarks (the most that training makes), the outbox
 on, embedded Postgres behind it, one worker. The two servers take turns, so that a machine
 whose speed drifts is fair to both; the ratio is the median over the turns.
 """
