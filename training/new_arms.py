@@ -101,9 +101,7 @@ class NewArm:
         for number in np.unique(fold):
             inside = np.flatnonzero(fold == number)
             columns = self._learn(every.take(fold != number))
-            found[inside] = self._predict(columns, [contexts[place] for place in inside.tolist()])[
-                :, -1
-            ]
+            found[inside] = self.predict([contexts[place] for place in inside.tolist()], columns)
         columns = self._learn(every)
         offset = self._offset(_log_odds(found), every, float(columns["signal_base"]))
         self.out_of_fold_ = _logistic(_log_odds(found) + offset)
@@ -113,6 +111,10 @@ class NewArm:
             "mean_cost_usd": _mean(rows.cost_usd, rows.weight),
         }
         return self
+
+    def predict(self, contexts: Sequence[Context], columns: Arrays | None = None) -> Floats:
+        """The predicted accuracy of the arm, (n,); as learnt, or with other `columns`."""
+        return self._predict(self.columns_ if columns is None else columns, contexts)[:, -1]
 
     def _learn(self, outcomes: _Outcomes) -> Arrays:
         """What outcomes teach, but for the offset, which takes predictions that saw none."""

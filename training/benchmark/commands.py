@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
     from training.benchmark.bench import Plan
-    from training.benchmark.results import Results, Sampled
+    from training.benchmark.results import Foretold, Results, Sampled
     from training.benchmark.splits import Split
 
 JSON, REPORT = "benchmark.json", "report.html"
@@ -60,6 +60,10 @@ Curve = Annotated[
     bool, typer.Option("--learning-curve", help="Also learn from 100, 200, 400 ... queries.")
 ]
 Ablation = Annotated[bool, typer.Option("--ablation", help="Also learn without each part.")]
+NewArms = Annotated[
+    bool,
+    typer.Option("--new-arms", help="Also leave each arm out, then take it in from few outcomes."),
+]
 Bootstrap = Annotated[
     int, typer.Option("--bootstrap", min=100, max=100_000, help="Resamples for intervals.")
 ]
@@ -77,6 +81,7 @@ def benchmark(
     ways: Ways = "",
     learning_curve: Curve = False,
     ablation: Ablation = False,
+    new_arms: NewArms = False,
     bootstrap: Bootstrap = 1_000,
     skip_bad_rows: SkipBadRows = False,
     as_json: JsonFlag = False,
@@ -105,6 +110,8 @@ def benchmark(
     tables = _tables(files, skip_bad_rows=skip_bad_rows)
     splits = _splits(tables, holdout, folds, seed)
     results = replace(_benchmarked(splits, plan), sampling=_sampled(tables, splits, plan))
+    if new_arms:
+        results = replace(results, new_arms=_new_arms(splits[0], plan))
     _write(results, out)
     if as_json:
         print_json(results)
@@ -185,6 +192,20 @@ def _benchmarked(splits: Sequence[Split], plan: Plan) -> Results:
             shown.update(task, description=name, advance=1)
 
         return run(splits, field, plan, progress=step, clock=time.perf_counter)
+
+
+def _new_arms(split: Split, plan: Plan) -> tuple[Foretold, ...]:
+    from router.bundle.embedder import load_embedder  # noqa: PLC0415
+    from training.benchmark.new_arms import left_out  # noqa: PLC0415
+    from training.benchmark.new_arms import new_arms as run  # noqa: PLC0415
+
+    with progress() as shown:
+        task = shown.add_task("new arms", total=len(left_out(split)))
+
+        def step(name: str) -> None:
+            shown.update(task, description=name, advance=1)
+
+        return run(split, load_embedder(), resamples=plan.resamples, seed=plan.seed, progress=step)
 
 
 def _write(results: Results, out: Path) -> None:

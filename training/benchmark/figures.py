@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from router.types import Floats
+from training.benchmark import new_arms_drawn
 from training.benchmark.bootstrap import Interval
 from training.benchmark.envelope import Envelope
 from training.benchmark.results import Results, WayFigures
@@ -98,10 +99,8 @@ def _frontier(axes: Axes, results: Results) -> None:
             _own(axes, way)
     costs = np.array([each.test.cost_usd for each in results.constants]) * _PER
     scores = np.array([each.test.accuracy for each in results.constants])
-    hull = Envelope.of(np.column_stack((costs, scores)))
-    axes.plot(
-        hull.cost_usd, hull.accuracy, "--", color="black", lw=1.2, label="mixture of constants"
-    )
+    hull, mixture = Envelope.of(np.column_stack((costs, scores))), "mixture of constants"
+    axes.plot(hull.cost_usd, hull.accuracy, "--", color="black", lw=1.2, label=mixture)
     axes.plot(costs, scores, "o", color="black", ms=4)
     _name_points(axes, results, costs, scores)
     if costs.min() > 0:
@@ -173,8 +172,7 @@ def _points(found: Interval) -> Interval:
 def _calibration(axes: Axes, results: Results) -> None:
     bins = results.calibration
     axes.plot((0, 1), (0, 1), "--", color="black", lw=1.0)
-    predicted = [each.predicted for each in bins]
-    scores = [each.score for each in bins]
+    predicted, scores = [each.predicted for each in bins], [each.score for each in bins]
     middle = [each.estimate for each in scores]
     axes.errorbar(predicted, middle, yerr=_ends(scores), fmt="o-", color=_COLOURS["leadline"], ms=4)
     axes.set_xlabel("predicted accuracy")
@@ -220,8 +218,7 @@ def _learning_curve(axes: Axes, results: Results) -> None:
 def _ablation(axes: Axes, results: Results) -> None:
     found = [each for each in results.ablation if each.loss is not None][::-1]
     losses = [each.loss for each in found if each.loss is not None]
-    middle = [loss.estimate for loss in losses]
-    colours = [_COLOURS[each.way] for each in found]
+    middle, colours = [loss.estimate for loss in losses], [_COLOURS[each.way] for each in found]
     places = np.arange(len(found))
     axes.barh(places, middle, xerr=_ends(losses), color=colours, alpha=0.8)
     axes.axvline(0.0, color="black", lw=1.0)
@@ -240,9 +237,8 @@ def _logarithmic(axes: Axes) -> None:
 
 def _ends(found: list[Interval]) -> Floats:
     """How far both ends lie from the middle, (2, k), as error bars want it."""
-    low = [max(each.estimate - each.low, 0.0) for each in found]
-    high = [max(each.high - each.estimate, 0.0) for each in found]
-    return np.array((low, high))
+    ends = np.array([(each.estimate - each.low, each.high - each.estimate) for each in found])
+    return np.asarray(np.maximum(ends.reshape(-1, 2).T, 0.0))
 
 
 _SKETCHES = (
@@ -293,5 +289,11 @@ _SKETCHES = (
         draw=_ablation,
         has=lambda results: results.ablation,
         height=lambda results: _tall(len(results.ablation)),
+    ),
+    _Sketch(
+        title="New arms",
+        note="Error of predictions of an arm left out of training, by the number of its outcomes.",
+        draw=new_arms_drawn.draw,
+        has=lambda results: results.new_arms,
     ),
 )

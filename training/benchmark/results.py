@@ -132,6 +132,24 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """How a way predicts an arm that training had not, after so many of its outcomes.
+
+    `outcomes` is None for all that there are. Figures are means over `arms` left out in
+    turn, with their intervals over arms; `mean_error` is how far the mean prediction lies
+    from the mean score.
+    """
+
+    way: str
+    outcomes: int | None
+    arms: int
+    auc: Interval | None
+    brier: Interval | None
+    ece: Interval | None
+    mean_error: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What was compared on what; `left_out` says what took no part, and why."""
 
@@ -159,6 +177,7 @@ class Results:
     latency_coverage: tuple[Coverage, ...]
     importance: Mapping[str, float]
     sampling: tuple[Sampled, ...] = ()
+    new_arms: tuple[Foretold, ...] = ()
 
     def way(self, name: str) -> WayFigures | None:
         """The figures of the way of that name, if it took part."""

@@ -23,6 +23,12 @@ LABELS = {
     "oracle": "oracle",
 }
 
+NEW_ARM_LABELS = {
+    "adapted": "Leadline, arm taken in",
+    "retrained": "Leadline, trained anew",
+    "constant": "mean of the outcomes",
+}
+
 Row = tuple[str, ...]
 
 
@@ -38,7 +44,7 @@ class Shown:
 
 def tables(results: Results) -> list[Shown]:
     """All tables that have rows."""
-    parts = (_main, _shares, _field, _curve, _ablation, _sampling)
+    parts = (_main, _shares, _field, _curve, _ablation, _sampling, _new_arms)
     made = [part(results) for part in parts]
     return [each for each in made if each.rows]
 
@@ -193,6 +199,29 @@ def _sampling(results: Results) -> Shown:
                 between(each.cost_share, digits=2),
             )
             for each in results.sampling
+        ),
+    )
+
+
+def _new_arms(results: Results) -> Shown:
+    return Shown(
+        title="New arms",
+        note=(
+            "Each arm left out of training in turn, then predicted on unseen queries after so many "
+            "of its outcomes: taken in without retraining, trained anew with them, or their mean "
+            "for every query. Means over arms, with 95 % intervals over arms."
+        ),
+        columns=("outcomes", "way", "AUC", "Brier", "ECE", "error of the mean"),
+        rows=tuple(
+            (
+                "all" if each.outcomes is None else f"{each.outcomes:,}",
+                NEW_ARM_LABELS[each.way],
+                *(between(figure) for figure in (each.auc, each.brier, each.ece, each.mean_error)),
+            )
+            for each in sorted(
+                results.new_arms,
+                key=lambda each: math.inf if each.outcomes is None else each.outcomes,
+            )
         ),
     )
 
