@@ -6,6 +6,7 @@ context and predictions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,8 @@ from router.types import AccuracyScope, Bounds, Decision, Floats, Mask, Predicti
 
 MOST_NEIGHBOURS = 5
 MOST_FEATURES = 8
+LEAST_ROWS = 5.0
+"""A landmark of fewer may stand for one query, of which no other tenant's caller may learn."""
 
 _NOTHING_LEARNT = (
     "the static policy decided: nothing is learnt, so that nothing of the query but its length "
@@ -48,31 +51,38 @@ def explain(
     bounds: Bounds,
     *,
     beside: str | None = None,
+    least_rows: float = 0.0,
 ) -> Explanation:
-    """Explains what the policy decided for a query, of which it `known` the rest.
+    """Explains the decision that the policy made for a query, of which it had `known` the rest.
 
     The picked arm is held against the arm whose key is `beside`, or else against the
-    feasible one that ranks next. Raises NotFound when the policy has no arm `beside`.
+    feasible one that ranks next. Neighbours with fewer rows of an arm than `least_rows`
+    are left out. Raises NotFound when the policy has no arm `beside`.
     """
     worth = _Worth.of(policy, decision, bounds)
     places = [decision.choice.index, *_beside(policy, decision, worth, beside)]
-    terms = _terms(policy, known, places)
+    terms = _terms(policy, known, places, least_rows)
     return Explanation(
         note=_note(decision, terms),
         value_usd=worth.value_usd,
         planned=worth.planned,
         arms=tuple(
-            ExplainedArm(
-                arm=decision.arms[place].key,
-                feasible=bool(decision.choice.feasible[place]),
-                accuracy=float(decision.predictions.accuracy[place]),
-                cost_usd=float(decision.predictions.cost_usd[place]),
-                utility_usd=_known(worth.utility_usd[place]),
-                terms=each,
-            )
-            for place, each in zip(places, terms, strict=True)
+            _arm(decision, worth, place, each) for place, each in zip(places, terms, strict=True)
         ),
         left_out=tuple(_left_out(policy, decision, query, bounds, worth)),
+    )
+
+
+def _arm(
+    decision: Decision, worth: _Worth, place: int, terms: AccuracyTerms | None
+) -> ExplainedArm:
+    return ExplainedArm(
+        arm=decision.arms[place].key,
+        feasible=bool(decision.choice.feasible[place]),
+        accuracy=float(decision.predictions.accuracy[place]),
+        cost_usd=float(decision.predictions.cost_usd[place]),
+        utility_usd=_finite(worth.utility_usd[place]),
+        terms=terms,
     )
 
 
@@ -131,32 +141,37 @@ def _beside(policy: Policy, decision: Decision, worth: _Worth, key: str | None) 
     return [int(ranked.argmax())] if others.any() else []
 
 
-def _terms(policy: Policy, known: Predicted, places: Sequence[int]) -> list[AccuracyTerms | None]:
-    if not isinstance(policy.predictor, LearnedPredictor):
+def _terms(
+    policy: Policy, known: Predicted, places: Sequence[int], least_rows: float
+) -> list[AccuracyTerms | None]:
+    learnt = policy.predictor
+    if not isinstance(learnt, LearnedPredictor):
         return [None] * len(places)
-    learnt, makeup = policy.predictor, policy.predictor.makeup(known.context, places)
-    slope, offset = float(learnt.calibration.slope), learnt.calibration.offset
-    found: list[AccuracyTerms | None] = []
-    for row, place in enumerate(places):
-        trees = _contributions(ROW_FEATURES, makeup.columns[row], makeup.trees[row, :-1])
-        trees.sort(key=lambda each: -abs(each.log_odds))
-        mean, signals = _signals(learnt.signal_arrays, makeup.signals[row], place)
-        raw = float(makeup.log_odds[row])
-        found.append(
-            AccuracyTerms(
-                mean=mean,
-                signals=tuple(signals),
-                trees_expected=float(makeup.trees[row, -1]),
-                trees=tuple(each for each in trees[:MOST_FEATURES] if each.log_odds),
-                trees_other=float(sum(each.log_odds for each in trees[MOST_FEATURES:])),
-                log_odds=raw,
-                slope=slope,
-                offset=float(offset[place]),
-                probability=float(1.0 / (1.0 + np.exp(-(slope * raw + offset[place])))),
-                neighbours=_neighbours(learnt.signal_arrays, makeup, place),
-            )
-        )
-    return found
+    makeup = learnt.makeup(known.context, places)
+    return [_of_arm(learnt, makeup, row, place, least_rows) for row, place in enumerate(places)]
+
+
+def _of_arm(
+    learnt: LearnedPredictor, makeup: Makeup, row: int, place: int, least_rows: float
+) -> AccuracyTerms:
+    """The terms of the arm at a place, which stands in a row of the makeup."""
+    trees = _contributions(ROW_FEATURES, makeup.columns[row], makeup.trees[row, :-1])
+    trees.sort(key=lambda each: -abs(each.log_odds))
+    mean, signals = _signals(learnt.signal_arrays, makeup.signals[row], place)
+    slope, offset = float(learnt.calibration.slope), float(learnt.calibration.offset[place])
+    raw = float(makeup.log_odds[row])
+    return AccuracyTerms(
+        mean=mean,
+        signals=tuple(signals),
+        trees_expected=float(makeup.trees[row, -1]),
+        trees=tuple(each for each in trees[:MOST_FEATURES] if each.log_odds),
+        trees_other=math.fsum(each.log_odds for each in trees[MOST_FEATURES:]),
+        log_odds=raw,
+        slope=slope,
+        offset=offset,
+        probability=float(1.0 / (1.0 + np.exp(-(slope * raw + offset)))),
+        neighbours=_neighbours(learnt.signal_arrays, makeup.nearness, place, least_rows),
+    )
 
 
 def _signals(arrays: SignalArrays, signals: Floats, place: int) -> tuple[float, list[Contribution]]:
@@ -170,28 +185,35 @@ def _signals(arrays: SignalArrays, signals: Floats, place: int) -> tuple[float, 
 
 def _contributions(names: Sequence[str], values: Floats, added: Floats) -> list[Contribution]:
     return [
-        Contribution(name=name, value=_known(value), log_odds=float(each))
-        for name, value, each in zip(names, values, added, strict=True)
+        Contribution(name=name, value=_finite(value), log_odds=each)
+        for name, value, each in zip(names, values.tolist(), added.tolist(), strict=True)
     ]
 
 
-def _neighbours(arrays: SignalArrays, makeup: Makeup, place: int) -> tuple[Neighbour, ...]:
+def _neighbours(
+    arrays: SignalArrays, near: Floats, place: int, least_rows: float
+) -> tuple[Neighbour, ...]:
     """The landmarks whose rows of the arm weigh most here: the kernel, squared, times the rows."""
-    near, rows = makeup.nearness, arrays.counts[:, place]
-    weight = near * near * rows
+    rows = arrays.counts[:, place]
+    weight = np.where(rows >= least_rows, near * near * rows, 0.0)
     most = np.argsort(-weight, kind="stable")[:MOST_NEIGHBOURS]
-    scores = arrays.sums + arrays.counts * arrays.base
+    most = most[weight[most] > 0]
+    counts = arrays.counts[most]
+    scores = arrays.sums[most] + counts * arrays.base
+    own, everyone = scores[:, place] / counts[:, place], scores.sum(axis=1) / counts.sum(axis=1)
+    figures = (near[most], rows[most], own, counts.sum(axis=1), everyone)
     return tuple(
         Neighbour(
-            landmark=int(each),
-            similarity=float(near[each]),
-            rows=float(rows[each]),
-            accuracy=float(scores[each, place] / rows[each]),
-            all_rows=float(arrays.counts[each].sum()),
-            all_accuracy=float(scores[each].sum() / arrays.counts[each].sum()),
+            landmark=landmark,
+            similarity=similarity,
+            rows=count,
+            accuracy=accuracy,
+            all_rows=all_count,
+            all_accuracy=all_accuracy,
         )
-        for each in most
-        if weight[each] > 0
+        for landmark, similarity, count, accuracy, all_count, all_accuracy in zip(
+            most.tolist(), *(column.tolist() for column in figures), strict=True
+        )
     )
 
 
@@ -236,5 +258,5 @@ def _numeric(
             yield str(alone), alone.excess(predictions) <= 0
 
 
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from router.errors import LeadlineError, NotFound
+from router.explanation import Explanation
 from router.ids import decision_id, time_of
 from router.pipeline import decide
-from router.policy.explain import explain
+from router.policy.explain import LEAST_ROWS, explain
 from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
 from router.serving.rows import alternatives, decision_row, dump, read, reply
@@ -129,11 +130,7 @@ class Routing:
             predicted=known,
         )
         others = alternatives(decision, state.value_usd(slo))
-        explanation = (
-            explain(state.policy, known, decision, question.query, question.bounds)
-            if question.explain
-            else None
-        )
+        explanation = _explained(question, decision, state, known) if question.explain else None
         row = decision_row(
             decision, question, tenant_id, state.keys, others, explanation=explanation
         )
@@ -166,3 +163,9 @@ class Routing:
             return None
         found = self._outbox.find_key(Kind.DECISION, tenant_id, question.request_id)
         return found if found is not None and found.digest == question.digest else None
+
+
+def _explained(question: Asked, decision: Decision, state: State, known: Predicted) -> Explanation:
+    """What a caller may learn of what moved the choice."""
+    query, bounds = question.query, question.bounds
+    return explain(state.policy, known, decision, query, bounds, least_rows=LEAST_ROWS)

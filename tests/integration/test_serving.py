@@ -201,7 +201,7 @@ def test_a_client_reads_an_explanation(place: Place) -> None:
     first = decision.explanation.arms[0]
     assert first.arm == decision.arm.key
     assert first.terms is not None
-    assert all(0 < each.similarity <= 1 for each in first.terms.neighbours)
+    assert first.terms.neighbours == ()  # each stands for three rows, too few to be told
 
 
 BAD_REQUESTS = {

@@ -17,7 +17,7 @@ from router import pipeline
 from router.bundle.embedder import load_embedder
 from router.bundle.loader import load, load_archive
 from router.errors import Infeasible, NotFound
-from router.explanation import AccuracyTerms, Explanation
+from router.explanation import AccuracyTerms, Explanation, Neighbour
 from router.loading import bind, learned
 from router.policy.explain import MOST_FEATURES, MOST_NEIGHBOURS, explain
 from router.policy.features import ROW_FEATURES
@@ -156,6 +156,22 @@ def test_neighbours_are_few_near_and_have_rows_of_the_arm(text: str) -> None:
         assert weights == sorted(weights, reverse=True)
         assert all(0 < each.similarity <= 1 and each.rows > 0 for each in neighbours)
         assert all(each.all_rows >= each.rows for each in neighbours)
+
+
+def test_a_landmark_that_may_stand_for_one_query_is_left_out_where_it_is_told_to_callers(
+    trained: Policy,
+) -> None:
+    asked = Query(text=logs.text(5, 3))
+    [known] = trained.predict([asked.text])
+    decision, everything = explained(trained, asked.text)
+    assert any(each.rows < 2 for each in neighbours(everything))
+    told = explain(trained, known, decision, asked, FREE, least_rows=2.0)
+    assert all(each.rows >= 2 for each in neighbours(told))
+
+
+def neighbours(explanation: Explanation) -> list[Neighbour]:
+    terms = [arm.terms for arm in explanation.arms if arm.terms is not None]
+    return [neighbour for each in terms for neighbour in each.neighbours]
 
 
 def test_an_arm_that_was_not_trained_on_has_no_neighbours_of_its_own() -> None:
