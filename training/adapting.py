@@ -44,6 +44,7 @@ LEAST_SCORED_ROWS = 5
 
 FOLDS = 5
 _BATCH_TEXTS = 2_048
+_MOST_ROWS = 20_000
 
 
 def opened(directory: Path, *, trusted: Mapping[str, bytes], embedder: Embedder) -> Trained:
@@ -69,7 +70,6 @@ def adapt(
     policy: Trained,
     log: Dataset,
     *,
-    catalog_models: Sequence[Model] | None = None,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> Trained:
@@ -81,7 +81,7 @@ def adapt(
     progress("embedding")
     asked = _asked(policy, log)
     progress("cost and latency")
-    models = _models(policy.models, asked.log, catalog_models)
+    models = _models(policy.models, asked.log)
     spending = _spending(asked, models, seed)
     progress("new arms")
     arms = [_arm(policy, asked, models, place, seed) for place in range(len(asked.log.arms))]
@@ -124,8 +124,10 @@ class _Asked:
         return folds(self.log.queries, FOLDS, seed)
 
     def scored(self, place: int) -> Rows:
-        """The scored rows of the arm at a place."""
-        return self.log.rows.take((self.log.rows.arm == place) & self.log.scored)
+        """The scored rows of the arm at a place; of more than 20,000, so many spread over all."""
+        found = np.flatnonzero((self.log.rows.arm == place) & self.log.scored)
+        spread = np.linspace(0, max(len(found) - 1, 0), min(len(found), _MOST_ROWS))
+        return self.log.rows.take(found[spread.round().astype(np.intp)])
 
 
 def _asked(policy: Trained, log: Dataset) -> _Asked:
@@ -154,22 +156,12 @@ def _asked(policy: Trained, log: Dataset) -> _Asked:
     return _Asked(log=new, contexts=contexts)
 
 
-def _models(
-    trained: Sequence[Model], log: Dataset, catalog: Sequence[Model] | None
-) -> tuple[Model, ...]:
-    """The policy's models, then the log's others: of the catalog, or as their price has them."""
-    known, listed = (
-        {model.name for model in trained},
-        {model.name: model for model in catalog or ()},
-    )
+def _models(trained: Sequence[Model], log: Dataset) -> tuple[Model, ...]:
+    """The policy's models, then the log's others, of which their prices tell the tier."""
+    known = {model.name for model in trained}
     new = [model for model in described(log) if model.name not in known]
-    return (
-        *trained,
-        *(
-            listed.get(model.name) or replace(model, tier=tier_by_price(model, trained))
-            for model in new
-        ),
-    )
+    ranked = [replace(model, tier=tier_by_price(model, trained)) for model in new]
+    return (*trained, *ranked)
 
 
 def _arm(
