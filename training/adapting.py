@@ -226,7 +226,11 @@ def _evidence(arrays: Arrays, asked: _Asked, arms: Sequence[NewArm | None]) -> E
 
 
 def _told(asked: _Asked, place: int, arm: NewArm | None) -> Mapping[str, Any]:
-    """What a new arm learnt from, and how well its rows were predicted before and after."""
+    """What a new arm learnt from, and how well its rows were predicted before and after.
+
+    Out of fold as to the new arm alone: of queries that the policy was trained on, it knows
+    how others did, so that unseen queries are predicted somewhat less well.
+    """
     rows, key = asked.scored(place), asked.log.arms[place].key
     told = {"arm": key, "scored_rows": len(rows), "dataset_digest": asked.log.digest}
     if arm is None:
