@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from training.runs import Options
 
-STEPS, ADAPTING_STEPS = 9, 5
+STEPS, ADAPTING_STEPS = 8, 5
 
 LogFile = Annotated[
     Path | None,

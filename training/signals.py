@@ -168,7 +168,13 @@ def _landmarks(places: Floats, seed: int) -> Floats:
     if len(different) <= LANDMARKS:
         return different
     clusters = MiniBatchKMeans(
-        LANDMARKS, random_state=seed, batch_size=4_096, max_iter=20, n_init=1, reassignment_ratio=0
+        LANDMARKS,
+        init="random",
+        n_init=1,
+        max_iter=20,
+        batch_size=4_096,
+        reassignment_ratio=0,
+        random_state=seed,
     )
     return np.unique(clusters.fit(different).cluster_centers_, axis=0)
 

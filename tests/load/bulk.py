@@ -92,7 +92,7 @@ def _library(place: Path) -> float:
 
 def growth() -> float:
     """The time to predict after eight times as large a log, over that of the smaller."""
-    small, large = (_trained(queries) for queries in (1_000, 8_000))
+    small, large = (_trained(queries) for queries in (500, 4_000))
     texts = [_QUERY.format(number) for number in range(16)]
     ratios = []
     for _ in range(40 * TURNS):
