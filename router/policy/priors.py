@@ -36,6 +36,7 @@ TIER_ERROR = 0.85
 
 _LEAST_ERROR = 0.03
 _STEADY_ARMS = 2.0
+_GUESSED_TIER = 0.3
 _LEAST_ROWS, _MOST_ROWS = 2.0, 100.0
 _INPUT_TOKENS, _OUTPUT_TOKENS = 200.0, 150.0
 _CLIP = 0.01
@@ -86,7 +87,8 @@ def expect(arms: Sequence[Arm], models: Sequence[Model], trained: Mapping[str, f
     `trained` are mean accuracies by key. The priors' log-odds are moved by how far those
     of trained arms lie from theirs, the more the more alike the arms are. How much to
     trust that is learnt by leaving each trained arm out in turn (empirical Bayes): its
-    error, in units of what was expected of it, scales what is expected of all.
+    error, in units of what was expected of it, scales what is expected of all. Of a model
+    of which no arm was trained on, the tier is a guess, and so its arms vary by more.
     """
     log_odds = _log_odds(
         np.array([prior(*both).accuracy for both in zip(arms, models, strict=True)])
@@ -100,7 +102,9 @@ def expect(arms: Sequence[Arm], models: Sequence[Model], trained: Mapping[str, f
     variance = np.diag(alike) + NOISE - ((to_known @ inverse) * to_known).sum(axis=1)
     scale = (float((away**2 / np.diag(inverse)).sum()) + _STEADY_ARMS) / (len(known) + _STEADY_ARMS)
     accuracy = 1.0 / (1.0 + np.exp(-(log_odds + to_known @ away)))
-    rows = 1.0 / (accuracy * (1.0 - accuracy) * scale * variance)
+    foreign = ~np.isin([arm.model for arm in arms], [arms[place].model for place in known.tolist()])
+    variance = scale * variance + _GUESSED_TIER * foreign
+    rows = 1.0 / (accuracy * (1.0 - accuracy) * variance)
     return Expected(accuracy=accuracy, rows=np.clip(rows, _LEAST_ROWS, _MOST_ROWS))
 
 
