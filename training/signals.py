@@ -19,7 +19,7 @@ from router.types import Floats, Mask
 from training.contexts import Buckets, Contexts
 from training.dataset import Indices, Rows
 
-LANDMARKS = 512
+LANDMARKS = 1_024
 BANDWIDTH = 0.3
 SHRINKAGE_ROWS = 1.0
 _BASE_ROWS = 20.0
@@ -30,6 +30,7 @@ _TEXT_SHARE = 0.3
 _TEXT_LIMIT = 4.0
 _PROBE_TEXT = 0.1
 _MOST_QUERIES = 20_000
+_LEAST_LANDMARKS, _QUERIES_PER_LANDMARK = 512, 5
 _PART = 16_384
 _RIDGE = 1e-6
 
@@ -163,12 +164,13 @@ def _sample(queries: Indices, seed: int) -> Indices:
 
 
 def _landmarks(places: Floats, seed: int) -> Floats:
-    """At most 512 places (k, f) that stand for all: the centres of their clusters."""
+    """At most 1,024 places (k, f) that stand for all: the centres of their clusters."""
     different = np.unique(places, axis=0)
-    if len(different) <= LANDMARKS:
+    most = int(np.clip(len(places) // _QUERIES_PER_LANDMARK, _LEAST_LANDMARKS, LANDMARKS))
+    if len(different) <= most:
         return different
     clusters = MiniBatchKMeans(
-        LANDMARKS,
+        most,
         init="random",
         n_init=1,
         max_iter=20,

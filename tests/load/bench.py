@@ -1,6 +1,6 @@
 """Measures Route against a bare echo server in one run; the last line is JSON.
 
-Route: 24 arms, a policy of 64 trees and 512 landmarks (the most that training makes), the outbox
+Route: 24 arms, a policy of 64 trees and 1,024 landmarks (the most that training makes), the outbox
 on, embedded Postgres behind it, one worker. The two servers take turns, so that a machine
 whose speed drifts is fair to both; the ratio is the median over the turns.
 """
@@ -136,7 +136,7 @@ def _leadline() -> Iterator[ServerProcess]:
         with postgres.database() as dsn, tempfile.TemporaryDirectory() as directory:
             with Admin(dsn) as admin:
                 admin.seed(catalog(), "default", signer=KEY)
-                archive = bundle(catalog(), trees=64, landmarks=512)
+                archive = bundle(catalog(), trees=64, landmarks=1_024)
                 version = admin.registry.register(archive, {}, actor="bench").version
                 admin.registry.promote(version, actor="bench")
             with serving(Path(directory), dsn) as server:

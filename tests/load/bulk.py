@@ -51,7 +51,7 @@ def measure() -> Figures:
     """Runs both in processes of their own, on one core."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         place = Path(name)
-        (place / "policy.tar").write_bytes(bundle(catalog(), trees=64, landmarks=512))
+        (place / "policy.tar").write_bytes(bundle(catalog(), trees=64, landmarks=1_024))
         lines = [
             json.dumps({"query_id": str(number), "query": _QUERY.format(number)})
             for number in range(QUERIES)

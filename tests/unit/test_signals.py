@@ -15,7 +15,7 @@ from tests.kit import logs
 from tests.kit.embedding import encoded
 from training.contexts import Contexts, Projection
 from training.dataset import Dataset
-from training.signals import LANDMARKS, SignalModel
+from training.signals import SignalModel
 
 
 def learnt(dataset: Dataset) -> tuple[SignalModel, Contexts]:
@@ -45,7 +45,7 @@ def test_a_large_log_is_summed_up_in_as_many_landmarks_and_loses_no_row() -> Non
     dataset = logs.simulated(900).dataset
     model, _ = learnt(dataset)
     arrays = model.arrays_
-    assert len(arrays.landmarks) <= LANDMARKS < len(dataset.queries)
+    assert len(arrays.landmarks) <= 512 < len(dataset.queries)
     assert arrays.counts.sum(axis=0) == pytest.approx(np.full(3, len(dataset.queries)))
 
 
