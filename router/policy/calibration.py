@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.policy.arms import chains
+from router.policy.bundled import Bundled
 from router.types import Arm, Floats
 
-_PREFIX = "calibration_"
 UNKNOWN = 0.25
 """By how much further either end of the interval lies for an arm of which nothing was learnt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class Calibration(Bundled):
     """How log-odds become probabilities (Platt 1999), for a arms.
 
     The probability is the logistic of `slope` () x log-odds + `offset` (a,), an arm's
@@ -28,6 +28,8 @@ class Calibration:
     `chains` (c, l) are places of arms that may not lose accuracy with more compute: what
     they are predicted is made monotone.
     """
+
+    PREFIX: ClassVar[str] = "calibration_"
 
     slope: Floats
     offset: Floats
@@ -57,20 +59,6 @@ class Calibration:
             doubt=np.where(known, self.doubt[found], UNKNOWN),
             chains=chains(arms),
         )
-
-    @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> Calibration:
-        """Picks the arrays by name out of a bundle's. Raises KeyError when one is missing."""
-        names = (name for name in cls.__slots__ if name != "chains")
-        read: dict[str, Any] = {
-            name: np.asarray(arrays[_PREFIX + name], np.float64) for name in names
-        }
-        return cls(**read)
-
-    def to_mapping(self) -> dict[str, Floats]:
-        """The arrays under their names in a bundle; chains follow from the arms."""
-        names = (name for name in self.__slots__ if name != "chains")
-        return {_PREFIX + name: np.asarray(getattr(self, name)) for name in names}
 
     def _rising(self, accuracy: Floats) -> Floats:
         """Half way between the least rising bound above and the greatest one below."""

@@ -9,13 +9,15 @@ Phi((mu_j + m_j) / sqrt(1 - v_j)), and its mean over what could be seen is the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from router.policy.bundled import Bundled
 from router.types import Arm, Floats
 
 Indices = NDArray[np.intp]
@@ -51,7 +53,7 @@ def belief(mean: Floats, explained: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceModel:
+class EvidenceModel(Bundled):
     """What training learnt about confidence, for a arms.
 
     `knots` (a, k) are confidences and `scores` (a, k) the normal scores of their ranks;
@@ -60,6 +62,8 @@ class EvidenceModel:
     the row with xi of the arm of the column, `likeness` (a, a) surprises with one another.
     An arm that informs nothing has zeros in its row of `transfer`.
     """
+
+    PREFIX: ClassVar[str] = "evidence_"
 
     knots: Floats
     scores: Floats
@@ -99,17 +103,6 @@ class EvidenceModel:
             transfer=np.where(known, self.transfer[pairs], passed_on),
             likeness=np.where(known, self.likeness[pairs], np.eye(len(rows))),
         )
-
-    @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> EvidenceModel:
-        """Reads the model out of a bundle's arrays. Raises KeyError when one is missing."""
-        return cls(
-            **{name: np.asarray(arrays[f"evidence_{name}"], np.float64) for name in cls.__slots__}
-        )
-
-    def to_mapping(self) -> dict[str, Floats]:
-        """The model under the names of a bundle's arrays."""
-        return {f"evidence_{name}": getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from router.policy.words import Words
+from router.policy.bundled import Bundled
+from router.policy.words import BUCKETS, Words
 from router.types import Arm, Floats
 
 SIGNALS = (
@@ -31,11 +33,10 @@ SIGNALS = (
 
 _OWN = len(SIGNALS) // 2
 _LEAST = 0.02
-_PREFIX = "signal_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignalArrays:
+class SignalArrays(Bundled):
     """What was learnt of a arms over contexts (f,) with k landmarks.
 
     A context lies at (context - center) x scale, cut to +-limit, all (f,), among the
@@ -48,6 +49,8 @@ class SignalArrays:
     of what is shared is added to those of an arm. `weights` (s,) and `intercepts` (a,) bring
     the signals to the log-odds that the trees start from.
     """
+
+    PREFIX: ClassVar[str] = "signal_"
 
     center: Floats
     scale: Floats
@@ -65,17 +68,6 @@ class SignalArrays:
     shrinkage: Floats
     weights: Floats
     intercepts: Floats
-
-    @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> SignalArrays:
-        """Picks the arrays by name out of a bundle's. Raises KeyError when one is missing."""
-        return cls(
-            **{name: np.asarray(arrays[_PREFIX + name], np.float64) for name in cls.__slots__}
-        )
-
-    def to_mapping(self) -> dict[str, Floats]:
-        """The arrays under their names in a bundle."""
-        return {_PREFIX + name: np.asarray(getattr(self, name)) for name in self.__slots__}
 
     def bind(self, place: Mapping[str, int], arms: Sequence[Arm], base: Floats) -> SignalArrays:
         """The arrays of these arms, whose places are known by their keys.
@@ -105,6 +97,9 @@ class Signals:
     """The signals of a row of arms. Pure and thread-safe."""
 
     def __init__(self, arrays: SignalArrays) -> None:
+        """Raises ValueError when the words are not those that texts are read into."""
+        if len(arrays.words) != BUCKETS or len(arrays.rarity) != BUCKETS:
+            raise ValueError(f"words have {len(arrays.words)} buckets, not {BUCKETS}")
         self._arrays = arrays
         self._arms = len(arrays.base)
         self._landmarks = np.ascontiguousarray(2.0 * arrays.landmarks)

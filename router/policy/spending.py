@@ -7,11 +7,13 @@ else is log-linear in the context; the figures of all arms come out of one matri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
+from router.policy.bundled import Bundled
 from router.policy.priors import LATENCY_SPREAD, prior
 from router.types import Arm, Catalog, Floats, Model, Strategy
 
@@ -21,11 +23,9 @@ LEAST_COST_USD = 1e-9
 OUTPUT, COST, LATENCY, SPREAD = range(4)
 """The figures of `SpendingArrays.weights`."""
 
-_PREFIX = "spending_"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpendingArrays:
+class SpendingArrays(Bundled):
     """What was learnt per arm; a bundle holds each array as `spending_` and its name.
 
     With a arms and f context columns: `weights` (a, 4, 1 + f), a bias first, give the
@@ -39,23 +39,14 @@ class SpendingArrays:
     over the spread.
     """
 
+    PREFIX: ClassVar[str] = "spending_"
+
     weights: Floats
     bounds: Floats
     billed_input: Floats
     billed_output: Floats
     priced: Floats
     latency_quantiles: Floats
-
-    @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> SpendingArrays:
-        """Picks the arrays by name out of a bundle's. Raises KeyError when one is missing."""
-        return cls(
-            **{name: np.asarray(arrays[_PREFIX + name], np.float64) for name in cls.__slots__}
-        )
-
-    def to_mapping(self) -> dict[str, Floats]:
-        """The arrays under their names in a bundle."""
-        return {_PREFIX + name: getattr(self, name) for name in self.__slots__}
 
     def bind(
         self, trained: Sequence[Arm], arms: Sequence[Arm], models: Sequence[Model]
