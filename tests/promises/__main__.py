@@ -44,8 +44,10 @@ def main() -> int:
         for each in PROMISES
         if options.step in (0, each.step) and options.only.lower() in each.name.lower()
     ]
-    results = [_run(each) for each in chosen]
-    _save(results)
+    results = []
+    for each in chosen:
+        results.append(_run(each))
+        _save(results)
     _show(results)
     return 0 if results and all(result["held"] for result in results) else 1
 

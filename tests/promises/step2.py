@@ -49,7 +49,7 @@ MUST: Mapping[tuple[str, str], float] = {
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 SEEDS = 3
-BANDIT_SEEDS = 6
+BANDIT_SEEDS = 4
 RIVALS = ("knn", "linear", "mlp", "lightgbm")
 RESAMPLES = 1_000
 FOLDED, HELD_BACK = "five folds", "70/30 splits"
