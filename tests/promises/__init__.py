@@ -6,6 +6,8 @@ promises` runs them one after the other and writes `build/promises.json`.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,3 +47,9 @@ def promise(
         return measure
 
     return register
+
+
+def passes(tests: str) -> bool:
+    """Whether tests of that name were found and all passed."""
+    command = (sys.executable, "-m", "pytest", "-q", "--no-header", "-k", tests, "tests")
+    return subprocess.run(command, check=False, capture_output=True, cwd=ROOT).returncode == 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from tests.kit import chaos, mainjob
 from tests.load import bench
-from tests.promises import ROOT, Measured, promise
+from tests.promises import Measured, passes, promise
 
 KILLS = 10
 SWAPS = 50
@@ -123,15 +121,9 @@ BAD_INPUT = {
 )
 def bad_input() -> Measured:
     """Each kind's own test, through the RPC, the command or the library."""
-    failed = [kind for kind, test in BAD_INPUT.items() if not _passes(test)]
+    failed = [kind for kind, test in BAD_INPUT.items() if not passes(test)]
     return Measured(
         figures=f"{len(BAD_INPUT) - len(failed)} of {len(BAD_INPUT)} kinds refused as documented"
         + "".join(f"; not {kind}" for kind in failed),
         held=not failed,
     )
-
-
-def _passes(tests: str) -> bool:
-    """Whether tests of that name were found and all passed."""
-    command = (sys.executable, "-m", "pytest", "-q", "--no-header", "-k", tests, "tests")
-    return subprocess.run(command, check=False, capture_output=True, cwd=ROOT).returncode == 0

@@ -24,7 +24,7 @@ from router.bundle.embedder import load_embedder
 from tests.kit import bandits, logs
 from tests.kit.shared_data import SHARED_DATA
 from tests.load import bench, bulk
-from tests.promises import ROOT, Measured, promise
+from tests.promises import Measured, passes, promise
 from training.benchmark import constants
 from training.benchmark.bench import LEADLINE, WAYS, Plan, benchmark, entered
 from training.benchmark.leadline import OneAttempt, Teacher
@@ -291,7 +291,7 @@ READS_NOTHING_ELSE = (
 )
 def reads_nothing_else() -> Measured:
     """Its own tests."""
-    held = _passes(READS_NOTHING_ELSE)
+    held = passes(READS_NOTHING_ELSE)
     return Measured(figures="the same decisions" if held else "other decisions", held=held)
 
 
@@ -307,13 +307,8 @@ REFUSED = "test_a_log_that_cannot_teach_is_refused_with_the_reason"
 )
 def hostile_logs() -> Measured:
     """Each kind's own test."""
-    held = _passes(f"{HOSTILE} or {REFUSED}")
+    held = passes(f"{HOSTILE} or {REFUSED}")
     return Measured(figures="each trained or refused" if held else "see the tests", held=held)
-
-
-def _passes(tests: str) -> bool:
-    command = (sys.executable, "-m", "pytest", "-q", "--no-header", "-k", tests, "tests")
-    return subprocess.run(command, check=False, capture_output=True, cwd=ROOT).returncode == 0
 
 
 @promise(
