@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from router.errors import BundleRefused, InvalidInput
 from router.offline import Policy
 from tests.kit import logs
-from training.commands import groups
+from tests.kit.commands import answer, run
 
 NEW = "large:self_consistency?samples=3"
 
@@ -26,21 +22,6 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [each for each in logs.simulated(120).rows if each["strategy"] == "single"]
     answer("train", "--log", logs.write(tmp_path / "known.parquet", rows))
     return tmp_path / "policy"
-
-
-def run(*arguments: str | Path) -> Result:
-    app = typer.Typer()
-    groups(app)
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def answer(*arguments: str | Path) -> dict[str, Any]:
-    result = run(*arguments, "--json")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def new_log(directory: Path, queries: int = 60) -> Path:

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from router.errors import InvalidInput
-from tests.kit import logs
+from tests.kit import commands, logs
 from training.benchmark.bench import WAYS
-from training.commands import groups
 
 ROWS = logs.simulated(300).rows
+
+run = partial(commands.run, "benchmark")
+answer = partial(commands.answer, "benchmark")
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEADLINE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: str | Path) -> Result:
-    app = typer.Typer()
-    groups(app)
-    return CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
-
-
-def answer(*arguments: str | Path) -> dict[str, Any]:
-    result = run(*arguments, "--json")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def by_name(found: dict[str, Any]) -> dict[str, dict[str, Any]]:

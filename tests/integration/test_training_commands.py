@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from router.bundle.loader import load, load_archive
 from router.bundle.signing import SigningKey, trusted_keys
@@ -24,7 +20,7 @@ from router.store.tenants import PostgresTenants
 from router.store.training_runs import RunState, TrainingRuns
 from router.types import PolicyState
 from tests.kit import logs
-from training.commands import groups
+from tests.kit.commands import answer, run
 from training.sources import read
 from training.splits import holdout
 
@@ -36,21 +32,6 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("LEADLINE_DSN", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "state"
-
-
-def run(*arguments: str | Path) -> Result:
-    app = typer.Typer()
-    groups(app)
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def answer(*arguments: str | Path) -> dict[str, Any]:
-    result = run(*arguments, "--json")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def test_a_log_becomes_a_signed_bundle_with_no_database(state: Path, tmp_path: Path) -> None:
