@@ -12,7 +12,6 @@ from router.policy.tradeoff import Tradeoff
 from router.types import Floats, Mask
 from training.benchmark import prediction, scale
 from training.benchmark.envelope import Envelope
-from training.benchmark.envelope import envelope as _envelope  # noqa: F401
 from training.benchmark.gap import gap_closed
 from training.calibration import calibration_error
 from training.dataset import Dataset, Indices, Rows
