@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import ClassVar, Self
 
 import lightgbm
 import numpy as np
@@ -68,17 +68,25 @@ def _importance(trained: Trained) -> Mapping[str, float]:
     }
 
 
-class OneAttempt:
-    """Leadline's decisions, each one attempt."""
+class _Leadline:
+    """Leadline under a name, that of its way unless another is given."""
 
-    def __init__(self, teacher: Teacher, name: str = "leadline") -> None:
-        self.name = name
+    NAME: ClassVar[str]
+
+    def __init__(self, teacher: Teacher, name: str | None = None) -> None:
+        self.name = name or self.NAME
         self.teacher = teacher
 
     def fit(self, train: Dataset) -> Self:
         """Trains the policy."""
         self.taught_ = self.teacher(train)
         return self
+
+
+class OneAttempt(_Leadline):
+    """Leadline's decisions, each one attempt."""
+
+    NAME = "leadline"
 
     def walk(self, test: Dataset, values_usd: Floats) -> Walked:
         """As Way says."""
@@ -95,17 +103,10 @@ class OneAttempt:
         return spent(chosen, test, _predicted(decisions, place, len(test.arms)))
 
 
-class Continuing:
+class Continuing(_Leadline):
     """Leadline with continuation: it may look at an answer's evidence and try another arm."""
 
-    def __init__(self, teacher: Teacher, name: str = "leadline_continuation") -> None:
-        self.name = name
-        self.teacher = teacher
-
-    def fit(self, train: Dataset) -> Self:
-        """Trains the policy."""
-        self.taught_ = self.teacher(train)
-        return self
+    NAME = "leadline_continuation"
 
     def walk(self, test: Dataset, values_usd: Floats) -> Walked:
         """As Way says."""
