@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from router.policy.arms import ARM_FEATURES, describe
+from router.policy.bundled import Bundled
 from router.policy.calibration import Calibration
 from router.policy.features import ROW_FEATURES, TEXT_FEATURES, Context
 from router.policy.priors import expected_accuracy
@@ -47,20 +48,17 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmArrays:
-    """What was learnt per arm; the names are those of the bundle's arrays.
+class ArmArrays(Bundled):
+    """What was learnt per arm; a bundle holds each array under its own name.
 
     `mean_accuracy` and `mean_cost_usd` (a,) are the training log's, NaN where it never had
     the figure.
     """
 
+    PREFIX: ClassVar[str] = ""
+
     mean_accuracy: Floats
     mean_cost_usd: Floats
-
-    @classmethod
-    def from_mapping(cls, arrays: Mapping[str, Floats]) -> ArmArrays:
-        """Picks the arrays by name out of a bundle's. Raises KeyError when one is missing."""
-        return cls(**{name: np.asarray(arrays[name], np.float64) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
