@@ -124,7 +124,7 @@ class NewArm:
         base = min(max((total + self.prior_rows * self.expected) / rows, _LEAST), 1.0 - _LEAST)
         away, blend = outcomes.score - base, self._blend(outcomes, base)
         arrays = self.trained.arrays
-        columns = {name: arrays[name] @ blend for name in _BLENDED if name in arrays}
+        columns = {name: arrays[name] @ blend for name in _BLENDED}
         signals = Signals(self._signals)
         place = signals.place(outcomes.values)
         near = signals.nearness(place)
@@ -198,7 +198,7 @@ class NewArm:
 
 def unknown(arrays: Arrays) -> Arrays:
     """The columns of an arm of which nothing is known: it is predicted from its prior."""
-    blank = {name: np.zeros(len(arrays[name])) for name in _BLENDED if name in arrays}
+    blank = {name: np.zeros(len(arrays[name])) for name in _BLENDED}
     nowhere = np.zeros(len(arrays["signal_sums"]))
     return {
         **blank,
