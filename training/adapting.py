@@ -38,6 +38,7 @@ from training.new_arms import Arrays, NewArm, TrainedArms, taken_in, unknown
 from training.spending import SpendingModel, finish
 from training.splits import folds
 from training.targets import Trained
+from training.threads import one_thread
 
 LEAST_SCORED_ROWS = 5
 """An arm with fewer is predicted from its prior."""
@@ -66,6 +67,7 @@ def opened(directory: Path, *, trusted: Mapping[str, bytes], embedder: Embedder)
     )
 
 
+@one_thread()
 def adapt(
     policy: Trained,
     log: Dataset,

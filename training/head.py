@@ -18,7 +18,6 @@ from training.logistic import logistic
 from training.recipe import Recipe
 
 THREADS = 1
-"""One thread: with two, OpenMP spins for minutes where a server keeps the cores busy."""
 MOST_TREES = 64
 _LEAVES = 7
 _LEAST_SCORE = 1e-3

@@ -25,6 +25,7 @@ from training.recipe import WHOLE, Recipe
 from training.samples import Samples
 from training.splits import folds, held_out
 from training.targets import Trained, adjust, check, figures, trained
+from training.threads import one_thread
 
 FOLDS = 5
 
@@ -33,6 +34,7 @@ def quiet(_step: str) -> None:
     """Progress that nobody watches."""
 
 
+@one_thread()
 def train(
     dataset: Dataset,
     *,

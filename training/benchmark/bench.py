@@ -21,6 +21,7 @@ from training.benchmark.splits import Split
 from training.benchmark.trial import Clock, Limited, Progress, run, together
 from training.benchmark.ways import Way
 from training.job import train
+from training.threads import one_thread
 
 LEADLINE = ("leadline", "leadline_continuation")
 WAYS = (
@@ -49,6 +50,7 @@ class Plan:
     how: str = "two logs"
 
 
+@one_thread()
 def benchmark(
     splits: Sequence[Split], field: Field, plan: Plan, *, progress: Progress, clock: Clock
 ) -> Results:
