@@ -92,7 +92,7 @@ def refused(call: Callable[[], Any]) -> tuple[str, str, str]:
     return caught.value.code().name, info.reason, info.metadata.get("field", "")
 
 
-def eventually(check: Callable[[], bool], timeout_s: float = 5.0) -> float:
+def eventually(check: Callable[[], bool], timeout_s: float = 30.0) -> float:
     """Waits until the check holds; returns how long that took."""
     started = time.monotonic()
     while not check():

@@ -92,11 +92,7 @@ class ServerProcess:
         """Process ids of the workers that run now."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [
-            int(pid)
-            for pid in children.split()
-            if "router.serving.worker" in Path(f"/proc/{pid}/cmdline").read_text()
-        ]
+        return [int(pid) for pid in children.split() if "router.serving.worker" in _command(pid)]
 
     def kill(self) -> None:
         """kill -9 of the supervisor; its workers drain by themselves."""
@@ -183,6 +179,14 @@ class _Keyed:
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         return partial(self._channel.stream_unary(*args, **kwargs), metadata=self._metadata)
+
+
+def _command(pid: str) -> str:
+    """The command line of a process, empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 class Admin:
