@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import brentq
-from sklearn.metrics import pairwise_distances_argmin
 
 from router.policy.calibration import UNKNOWN
 from router.policy.features import Context
@@ -24,6 +23,7 @@ from router.policy.signals import SignalArrays, Signals
 from router.policy.spending import SpendingArrays, prior_arrays
 from router.types import Arm, Catalog, Floats, Model
 from training.dataset import Indices, Rows
+from training.signals import by_landmark, ridge
 
 Arrays = Mapping[str, Floats]
 
@@ -31,7 +31,6 @@ _BLENDED = ("signal_kernel", "signal_probe", "signal_words")
 _NOISE_VARIANCE = 0.18
 _SHARED_SPREAD, _BORROWED_SPREAD = 0.5, 0.2
 _KERNEL_PENALTY = 8.0
-_RIDGE = 1e-6
 _FURTHEST = 20.0
 _TAIL = 1.645
 _LEAST = 1e-3
@@ -130,8 +129,8 @@ class NewArm:
         near = signals.nearness(place)
         rest = away - near @ (self._signals.kernel[:, 0] + columns["signal_kernel"])
         penalty = _KERNEL_PENALTY * signals.nearness(self._signals.landmarks)
-        columns["signal_kernel"] += _ridge(near, rest, outcomes.weight, penalty)
-        sums, counts = _tables(place, self._signals.landmarks, away, outcomes.weight)
+        columns["signal_kernel"] += ridge(near, rest, outcomes.weight, penalty)
+        sums, counts = by_landmark(place, self._signals.landmarks, away, outcomes.weight)
         doubt = _TAIL * math.sqrt(base * (1.0 - base) / rows)
         return {
             **unknown(arrays),
@@ -156,7 +155,7 @@ class NewArm:
         spread[0] = _SHARED_SPREAD
         rest = outcomes.score - base - shared - parts @ prior
         penalty = np.diag(_NOISE_VARIANCE / spread**2)
-        return prior + _ridge(parts, rest, outcomes.weight, penalty)
+        return prior + ridge(parts, rest, outcomes.weight, penalty)
 
     def _offset(self, log_odds: Floats, outcomes: _Outcomes, base: float) -> float:
         """What to add to log-odds (n,) so that their mean is the base's, as hard as these are."""
@@ -223,24 +222,6 @@ def taken_in(
         name: np.concatenate((arrays[name], added)) for name, added in spending.to_mapping().items()
     }
     return {**arrays, **joined, **spent}
-
-
-def _tables(
-    place: Floats, landmarks: Floats, away: Floats, weight: Floats
-) -> tuple[Floats, Floats]:
-    """By nearest landmark: scores above the base, and weights, both (k,)."""
-    sums, counts = np.zeros((2, len(landmarks)))
-    if len(place):
-        nearest = pairwise_distances_argmin(place, landmarks)
-        np.add.at(sums, nearest, weight * away)
-        np.add.at(counts, nearest, weight)
-    return sums, counts
-
-
-def _ridge(columns: Floats, target: Floats, weight: Floats, penalty: Floats) -> Floats:
-    """Ridge weights (c,) of columns (n, c) for a target (n,); zeros without rows."""
-    gram = (columns.T * weight) @ columns + penalty + _RIDGE * np.eye(len(penalty))
-    return np.asarray(np.linalg.solve(gram, columns.T @ (weight * target)))
 
 
 def _log_odds(probability: Floats) -> Floats:

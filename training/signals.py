@@ -31,7 +31,6 @@ _TEXT_LIMIT = 4.0
 _PROBE_TEXT = 0.1
 _MOST_QUERIES = 20_000
 _LEAST_LANDMARKS, _QUERIES_PER_LANDMARK = 512, 5
-_PART = 16_384
 _RIDGE = 1e-6
 
 
@@ -55,6 +54,19 @@ class _Cells:
     def take(self, queries: Mask | Indices) -> _Cells:
         return _Cells(score=self.score[queries], weight=self.weight[queries])
 
+    def above(self, base: Floats) -> Floats:
+        """Scores above the arms' base (a,), shape (q, a); 0 where none."""
+        return np.where(self.weight > 0, self.score - base, 0.0)
+
+    def total(self) -> Floats:
+        """Each query's weight, (q,)."""
+        return np.asarray(self.weight.sum(axis=1))
+
+    def shared(self, base: Floats) -> Floats:
+        """The mean of each query's scores above the base, (q,); 0 where none."""
+        above, total = (self.weight * self.above(base)).sum(axis=1), self.total()
+        return np.asarray(np.divide(above, total, where=total > 0, out=np.zeros_like(total)))
+
 
 class SignalModel:
     """Learns the arrays of `router.policy.signals` but for how the signals are stacked."""
@@ -73,11 +85,11 @@ class SignalModel:
         space, few = _Space.of(values), _sample(queries, self.seed)
         places, sampled = space.place(values[few]), cells.take(few)
         landmarks = _landmarks(places, self.seed)
+        sums, counts = by_landmark(space.place(values), landmarks, cells.above(base), cells.weight)
         near = _kernel(places, landmarks)
         inner = _KERNEL_PENALTY * _kernel(landmarks, landmarks)
         probe = np.hstack((np.ones((len(places), 1)), places))
         penalty = np.diag(np.concatenate(([_RIDGE], space.probe_penalty())))
-        sums, counts = self._tables(values, space, landmarks, cells, base)
         said, rarity = _said(contexts.buckets[queries[few]], sampled, base)
         self.arrays_ = SignalArrays(
             center=space.center,
@@ -104,18 +116,6 @@ class SignalModel:
         """The signals of n contexts, shape (n, a, s)."""
         return self.signals_(contexts.values, contexts.words)
 
-    def _tables(
-        self, contexts: Floats, space: _Space, landmarks: Floats, cells: _Cells, base: Floats
-    ) -> tuple[Floats, Floats]:
-        """By nearest landmark: scores above the base, and weights, both (k, a)."""
-        sums, counts = np.zeros((2, len(landmarks), self.arms))
-        for part in _parts(len(contexts)):
-            nearest = pairwise_distances_argmin(space.place(contexts[part]), landmarks)
-            weight = cells.weight[part]
-            np.add.at(sums, nearest, weight * (cells.score[part] - base))
-            np.add.at(counts, nearest, weight)
-        return sums, counts
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Space:
@@ -138,7 +138,9 @@ class _Space:
         return cls(center=center, scale=scale, limit=limit)
 
     def place(self, contexts: Floats) -> Floats:
-        return np.clip((contexts - self.center) * self.scale, -self.limit, self.limit)
+        place = contexts - self.center
+        place *= self.scale
+        return np.clip(place, -self.limit, self.limit, out=place)
 
     def probe_penalty(self) -> Floats:
         """What the probe pays per squared weight; for text features more, as one varies more."""
@@ -187,22 +189,34 @@ def _kernel(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.exp(np.minimum(-distance, 0.0) / BANDWIDTH))
 
 
+def by_landmark(
+    place: Floats, landmarks: Floats, above: Floats, weight: Floats
+) -> tuple[Floats, Floats]:
+    """By the landmark nearest to each place (n, f): scores above the base, and weights.
+
+    One arm's are (n,) and come out as (k,), those of a arms (n, a) and (k, a).
+    """
+    sums, counts = np.zeros((2, len(landmarks), *weight.shape[1:]))
+    if len(place):
+        nearest = pairwise_distances_argmin(place, landmarks)
+        np.add.at(sums, nearest, weight * above)
+        np.add.at(counts, nearest, weight)
+    return sums, counts
+
+
 def _ridges(columns: Floats, cells: _Cells, base: Floats, penalty: Floats) -> Floats:
     """Ridge weights (c, 1 + a) over columns (q, c): of what all arms share, then each arm's own.
 
     The first is fitted to the mean of a query's scores above the base, the others to what
     it leaves, at twice the penalty: what an arm has of its own is shrunk to what is shared.
     """
-    above = np.where(cells.weight > 0, cells.score - base, 0.0)
-    total = cells.weight.sum(axis=1)
-    shared = np.divide((cells.weight * above).sum(axis=1), total, where=total > 0, out=total * 0.0)
-    share = total / total.mean()
+    total = cells.total()
     weights = np.zeros((columns.shape[1], 1 + cells.score.shape[1]))
-    weights[:, 0] = _solved((columns.T * share) @ columns, columns.T @ (share * shared), penalty)
-    rest = above - (columns @ weights[:, 0])[:, None]
+    weights[:, 0] = ridge(columns, cells.shared(base), total / total.mean(), penalty)
+    rest = cells.above(base) - (columns @ weights[:, 0])[:, None]
     for arm, gram in enumerate(_grams(columns, cells.weight)):
-        target = columns.T @ (cells.weight[:, arm] * rest[:, arm])
-        weights[:, 1 + arm] = _solved(gram, target, _OWN_PENALTY * penalty)
+        mine, weight = rest[:, arm], cells.weight[:, arm]
+        weights[:, 1 + arm] = ridge(columns, mine, weight, _OWN_PENALTY * penalty, gram=gram)
     return weights
 
 
@@ -220,9 +234,21 @@ def _grams(columns: Floats, weight: Floats) -> Iterator[Floats]:
             yield (seen.T * mine[~gap]) @ seen
 
 
-def _solved(gram: Floats, target: Floats, penalty: Floats) -> Floats:
-    ridge = _RIDGE * np.eye(len(gram))
-    return np.asarray(np.linalg.solve(gram + penalty + ridge, target))
+def ridge(
+    columns: Floats,
+    target: Floats,
+    weight: Floats,
+    penalty: Floats,
+    *,
+    gram: Floats | None = None,
+) -> Floats:
+    """Ridge weights (c,) of columns (n, c) for a target (n,); zeros without rows.
+
+    `gram` (c, c) is the weighted Gram matrix of the columns, where it is known.
+    """
+    known = (columns.T * weight) @ columns if gram is None else gram
+    least = _RIDGE * np.eye(len(penalty))
+    return np.asarray(np.linalg.solve(known + penalty + least, columns.T @ (weight * target)))
 
 
 def _said(buckets: Buckets, cells: _Cells, base: Floats) -> tuple[Floats, Floats]:
@@ -233,11 +259,9 @@ def _said(buckets: Buckets, cells: _Cells, base: Floats) -> tuple[Floats, Floats
     """
     rarity = _rarity(buckets)
     columns = normalize(buckets @ diags(np.sqrt(rarity)))
-    above = np.where(cells.weight > 0, cells.score - base, 0.0)
-    total = cells.weight.sum(axis=1)
-    shared = np.divide((cells.weight * above).sum(axis=1), total, where=total > 0, out=total * 0.0)
+    above, shared = cells.above(base), cells.shared(base)
     weights = np.zeros((columns.shape[1], 1 + cells.score.shape[1]))
-    weights[:, 0], found = _sparse_ridge(columns, shared, total, _WORD_PENALTY)
+    weights[:, 0], found = _sparse_ridge(columns, shared, cells.total(), _WORD_PENALTY)
     for arm, weight in enumerate(cells.weight.T):
         rest = above[:, arm] - found
         weights[:, 1 + arm], _ = _sparse_ridge(columns, rest, weight, _OWN_WORD_PENALTY)
@@ -258,12 +282,7 @@ def _sparse_ridge(
     seen = weight > 0
     if not seen.any():
         return np.zeros(columns.shape[1]), np.zeros(columns.shape[0])
-    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-3, fit_intercept=False)
+    model = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-3, fit_intercept=False)
     share = weight[seen] / weight[seen].mean()
-    ridge.fit(columns[seen], target[seen], share)
-    return np.asarray(ridge.coef_, np.float64), np.asarray(columns @ ridge.coef_, np.float64)
-
-
-def _parts(count: int) -> Iterator[slice]:
-    for start in range(0, count, _PART):
-        yield slice(start, start + _PART)
+    model.fit(columns[seen], target[seen], share)
+    return np.asarray(model.coef_, np.float64), np.asarray(columns @ model.coef_, np.float64)
