@@ -251,8 +251,8 @@ end $$;
 OWN = "tenant_id = nullif(current_setting('leadline.tenant_id', true), '')::uuid"
 
 
-def _secure(table: str, *policies: tuple[str, str, str]) -> str:
-    """Each policy is (role, command, condition)."""
+def secure(table: str, *policies: tuple[str, str, str]) -> str:
+    """The SQL that keeps a table's rows apart; each policy is (role, command, condition)."""
     lines = [
         f"alter table {table} enable row level security;",
         f"alter table {table} force row level security;",
@@ -271,21 +271,21 @@ def _secure(table: str, *policies: tuple[str, str, str]) -> str:
 
 POLICIES = "\n".join(
     [
-        _secure(
+        secure(
             "tenants",
             ("router", "select", "true"),
             ("trainer", "select", "true"),
             ("admin", "all", "true"),
         ),
-        _secure("api_keys", ("router", "select", OWN), ("admin", "all", "true")),
-        _secure(
+        secure("api_keys", ("router", "select", OWN), ("admin", "all", "true")),
+        secure(
             "slos",
             ("router", "select", OWN),
             ("router", "insert", OWN),
             ("trainer", "select", "true"),
             ("admin", "all", "true"),
         ),
-        _secure(
+        secure(
             "audit_log",
             ("router", "select", OWN),
             ("router", "insert", OWN),
@@ -293,7 +293,7 @@ POLICIES = "\n".join(
             ("admin", "all", "true"),
         ),
         *(
-            _secure(
+            secure(
                 log,
                 ("router", "select", OWN),
                 ("shipper", "insert", "true"),
@@ -305,7 +305,8 @@ POLICIES = "\n".join(
 )
 
 
-def _announce(table: str, topic: str, events: str) -> str:
+def announce(table: str, topic: str, events: str) -> str:
+    """The SQL of a trigger that raises the topic's revision on these events."""
     return (
         f"create trigger announce after {events} on {table} "
         f"for each statement execute function announce_change('{topic}');"
@@ -325,12 +326,12 @@ begin
 end $$;
 revoke all on function announce_change from public;
 """,
-        _announce("tenants", "tenants", ANY),
-        _announce("api_keys", "tenants", ANY),
-        _announce("slos", "slos", ANY),
-        _announce("models", "catalog", ANY),
-        _announce("arms", "catalog", ANY),
-        _announce("policies", "policies", "insert or update of state or delete or truncate"),
+        announce("tenants", "tenants", ANY),
+        announce("api_keys", "tenants", ANY),
+        announce("slos", "slos", ANY),
+        announce("models", "catalog", ANY),
+        announce("arms", "catalog", ANY),
+        announce("policies", "policies", "insert or update of state or delete or truncate"),
     ]
 )
 

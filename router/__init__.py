@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from router.clients import AsyncClient, Attempt, Client, OutcomeReport
     from router.errors import LeadlineError
     from router.offline import Policy
-    from router.types import Arm, Bounds, Model, Slo
+    from router.slo import Slo
+    from router.types import Arm, Bounds, Model
 
 _HOMES = {
     "Arm": "router.types",
@@ -25,7 +26,7 @@ _HOMES = {
     "Model": "router.types",
     "OutcomeReport": "router.clients",
     "Policy": "router.offline",
-    "Slo": "router.types",
+    "Slo": "router.slo",
 }
 
 __all__ = [

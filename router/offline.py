@@ -28,7 +28,8 @@ from router.policy.explain import explain
 from router.policy.policy import Predicted
 from router.replaying import Asked, Part, Recorded, Replayed
 from router.settings import Settings
-from router.types import Arm, Bounds, Catalog, Decision, Query, Slo
+from router.slo import Slo
+from router.types import Arm, Bounds, Catalog, Decision, Query
 
 __all__ = ["Asked", "Policy", "Recorded", "Replayed"]
 

@@ -21,7 +21,8 @@ from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.exploration import explore
 from router.policy.planning import Ahead, Continuation, planned
 from router.policy.policy import Policy, Predicted
-from router.types import Bounds, Choice, Decision, Predictions, Query, Slo
+from router.slo import Slo
+from router.types import Bounds, Choice, Decision, Predictions, Query
 
 
 def decide(

@@ -20,7 +20,8 @@ from router.policy.evidence import Indices, probit
 from router.policy.exploration import explore
 from router.policy.planning import Ahead
 from router.policy.policy import Policy, Predicted
-from router.types import Arm, Bounds, Evidence, Floats, Mask, Query, Slo
+from router.slo import Slo
+from router.types import Arm, Bounds, Evidence, Floats, Mask, Query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

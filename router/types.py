@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router.conditions import PLAIN, Conditions, Reason
 from router.errors import InvalidInput
+from router.slo import LATENCY_QUANTILES, Slo
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -40,21 +42,6 @@ class Capability(StrEnum):
     TOOLS = "tools"
     VISION = "vision"
     JSON = "json"
-
-
-class AccuracyScope(StrEnum):
-    """Whether an accuracy floor holds for the mean over queries or for each query."""
-
-    AVERAGE = "average"
-    PER_QUERY = "per_query"
-
-
-class OnInfeasible(StrEnum):
-    """What a decision does when no arm meets the slo."""
-
-    BEST_EFFORT = "best_effort"
-    CHEAPEST = "cheapest"
-    REJECT = "reject"
 
 
 class SloStatus(StrEnum):
@@ -171,18 +158,23 @@ class Model:
     """An LLM endpoint as the catalog describes it.
 
     Prices are dollars per million tokens, which is millionths of a dollar per token.
-    `tier` orders models by strength, 0 the weakest. `endpoint` is the base URL of its
-    OpenAI-compatible API, `endpoint_model` the name that it goes by there.
+    `cached_input_usd_per_mtok` is the price of input that the provider still has from the
+    turn before; None where it gives no discount. `tier` orders models by strength, 0 the
+    weakest. `grid_gco2e_per_kwh` is the carbon intensity of the power in its `region`.
+    `endpoint` is the base URL of its OpenAI-compatible API, `endpoint_model` the name that
+    it goes by there.
     """
 
     name: str
     input_usd_per_mtok: float
     output_usd_per_mtok: float
+    cached_input_usd_per_mtok: float | None = None
     tier: int = 0
     context_tokens: int = 128_000
     max_output_tokens: int = 4_096
     capabilities: frozenset[Capability] = frozenset()
     energy_wh_per_ktok: float = 0.0
+    grid_gco2e_per_kwh: float = 0.0
     region: str = ""
     endpoint: str = ""
     endpoint_model: str = ""
@@ -203,124 +195,6 @@ class Catalog:
             if model.name == name:
                 return model
         raise KeyError(name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slo:
-    """A tenant's objective for the decisions that name it.
-
-    `min_accuracy` is a floor in (0, 1] on the mean or on each query, by `accuracy_scope`.
-    `max_latency_s` bounds the `latency_quantile` of an arm's latency. With
-    `accuracy_value_usd` and no floor, a decision maximises value x accuracy - cost.
-    """
-
-    name: str = "default"
-    version: int = 0
-    min_accuracy: float | None = None
-    accuracy_scope: AccuracyScope = AccuracyScope.AVERAGE
-    confidence: float = 0.95
-    max_latency_s: float | None = None
-    latency_quantile: float = 0.95
-    max_cost_usd: float | None = None
-    accuracy_value_usd: float | None = None
-    allowed_models: tuple[str, ...] = ()
-    excluded_models: tuple[str, ...] = ()
-    allowed_strategies: tuple[str, ...] = ()
-    exploration_rate: float = 0.0
-    on_infeasible: OnInfeasible = OnInfeasible.BEST_EFFORT
-
-    def __post_init__(self) -> None:
-        _between("min_accuracy", self.min_accuracy, 0.0, 1.0)
-        _between("confidence", self.confidence, 0.5, 0.9999)
-        _positive("max_latency_s", self.max_latency_s)
-        _positive("max_cost_usd", self.max_cost_usd)
-        _positive("accuracy_value_usd", self.accuracy_value_usd)
-        _between("exploration_rate", self.exploration_rate, 0.0, 1.0)
-        if self.latency_quantile not in LATENCY_QUANTILES:
-            raise InvalidInput(
-                f"{self.latency_quantile} is not one of {LATENCY_QUANTILES}",
-                field="latency_quantile",
-            )
-        if self.min_accuracy is not None and self.accuracy_value_usd is not None:
-            raise InvalidInput(
-                "set either min_accuracy or accuracy_value_usd, not both",
-                field="accuracy_value_usd",
-            )
-        both = set(self.allowed_models) & set(self.excluded_models)
-        if both:
-            raise InvalidInput(f"{sorted(both)} are also allowed", field="excluded_models")
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Raises InvalidInput that names the key which is unknown or has a wrong value."""
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise InvalidInput(f"not JSON ({error})", field="slo") from None
-        return cls.from_mapping(value)
-
-    @classmethod
-    def from_mapping(cls, value: object) -> Self:
-        """As `from_json`, from a decoded object."""
-        if not isinstance(value, Mapping):
-            raise InvalidInput("must be a JSON object", field="slo")
-        known = {item.name for item in fields(cls)}
-        for key in value:
-            if key not in known:
-                raise InvalidInput(f"unknown key; known are {sorted(known)}", field=f"slo.{key}")
-        return cls(**{key: _slo_value(key, item) for key, item in value.items()})
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The slo as plain JSON values, under the names of the `--slo` option."""
-        return {
-            item.name: list(value) if isinstance(value, tuple) else value
-            for item in fields(self)
-            if (value := getattr(self, item.name)) is not None
-        }
-
-
-LATENCY_QUANTILES = (0.5, 0.95, 0.99)
-
-
-def _slo_value(key: str, value: Any) -> Any:
-    try:
-        match key:
-            case "accuracy_scope":
-                return AccuracyScope(value)
-            case "on_infeasible":
-                return OnInfeasible(value)
-            case "allowed_models" | "excluded_models" | "allowed_strategies":
-                return _names(value)
-            case "name":
-                return str(value)
-            case "version":
-                return int(value)
-            case _:
-                return None if value is None else _number(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(str(error), field=f"slo.{key}") from None
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{value!r} is not a list of names")
-    return tuple(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is not a number")
-    return float(value)
-
-
-def _between(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise InvalidInput(f"{value} is not between {low} and {high}", field=name)
-
-
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise InvalidInput(f"{value} is not a positive number", field=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,8 +228,12 @@ class Bounds:
     may_continue: bool = False
 
     def __post_init__(self) -> None:
-        _positive("max_cost_usd", self.max_cost_usd)
-        _positive("max_latency_s", self.max_latency_s)
+        for name, value in (
+            ("max_cost_usd", self.max_cost_usd),
+            ("max_latency_s", self.max_latency_s),
+        ):
+            if value is not None and not 0 < value < float("inf"):
+                raise InvalidInput(f"{value} is not a positive number", field=name)
         if not 0 <= self.compute_budget <= 100:
             raise InvalidInput(
                 f"{self.compute_budget} is not from 1 to 100", field="compute_budget"
@@ -425,7 +303,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One routing decision, with all that made it; predictions follow the order of `arms`."""
+    """One routing decision, with all that made it; predictions follow the order of `arms`.
+
+    `novelty` is how unlike the training queries this one is: the share of those that were
+    less so, None where the policy does not say.
+    """
 
     decision_id: UUID
     occurred_at: datetime
@@ -438,6 +320,9 @@ class Decision:
     policy_version: int
     policy_source: PolicySource
     should_continue: bool
+    conditions: Conditions = PLAIN
+    novelty: float | None = None
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def arm(self) -> Arm:

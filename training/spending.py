@@ -21,7 +21,8 @@ from router.policy.spending import (
     SpendingPredictor,
     prior_arrays,
 )
-from router.types import LATENCY_QUANTILES, Arm, Catalog, Floats, Model
+from router.slo import LATENCY_QUANTILES
+from router.types import Arm, Catalog, Floats, Model
 from training.dataset import Rows
 from training.loglinear import at_rows, poisson_weights, ridge_weights
 

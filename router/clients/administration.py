@@ -7,7 +7,8 @@ from uuid import UUID
 from router.clients import replies
 from router.clients.calls import Call, identify
 from router.clients.messages import arm_message, model_message, slo_message
-from router.types import Arm, Model, PolicyRecord, Slo, check_arm
+from router.slo import Slo
+from router.types import Arm, Model, PolicyRecord, check_arm
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 
 

@@ -9,16 +9,8 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from router.types import (
-    AccuracyScope,
-    Arm,
-    Capability,
-    Model,
-    OnInfeasible,
-    PolicyRecord,
-    PolicyState,
-    Slo,
-)
+from router.slo import AccuracyScope, OnInfeasible, Slo
+from router.types import Arm, Capability, Model, PolicyRecord, PolicyState
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 
 

@@ -31,7 +31,8 @@ from router.explanation import (
     LeftOut,
     Neighbour,
 )
-from router.types import Arm, Model, PolicyRecord, PolicySource, Slo, SloStatus
+from router.slo import Slo
+from router.types import Arm, Model, PolicyRecord, PolicySource, SloStatus
 from router.v1 import catalog_pb2, policies_pb2, router_pb2, slos_pb2
 
 _SLO_STATUS = {

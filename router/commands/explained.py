@@ -15,7 +15,8 @@ from router.commands.output import print_json, say, table
 from router.errors import Infeasible
 from router.explanation import Contribution, ExplainedArm, Explanation
 from router.offline import Asked, Policy
-from router.types import Decision, Slo
+from router.slo import Slo
+from router.types import Decision
 
 
 def registered(version: int, keys: Sequence[str], dsn: str) -> Policy:

@@ -13,7 +13,7 @@ from router.errors import ConfigurationError, InvalidInput
 
 if TYPE_CHECKING:
     from router.settings import Settings
-    from router.types import Slo
+    from router.slo import Slo
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Dsn = Annotated[
@@ -84,7 +84,7 @@ def slos(text: str) -> tuple[tuple[Slo, ...], bool]:
     """The slos of a --slo option, and whether they came as an array."""
     import json  # noqa: PLC0415
 
-    from router.types import Slo  # noqa: PLC0415
+    from router.slo import Slo  # noqa: PLC0415
 
     with usage("--slo"):
         source = Path(text[1:]).read_text() if text.startswith("@") else text

@@ -12,8 +12,9 @@ from router.errors import NotFound
 
 if TYPE_CHECKING:
     from router.clients import Client
+    from router.slo import Slo
     from router.store.seams import CatalogStore, Slos
-    from router.types import Arm, Catalog, Model, PolicyRecord, Slo
+    from router.types import Arm, Catalog, Model, PolicyRecord
 
 
 class TenantSlos(Protocol):

@@ -12,7 +12,7 @@ from router.commands.options import Address, Dsn, JsonFlag, TenantName, usage
 from router.commands.output import print_json, say, show
 
 if TYPE_CHECKING:
-    from router.types import Slo
+    from router.slo import Slo
 
 app = typer.Typer(help="Versioned objectives of a tenant.", no_args_is_help=True)
 
@@ -81,7 +81,7 @@ def set_(
     """
     from dataclasses import replace  # noqa: PLC0415
 
-    from router.types import Slo  # noqa: PLC0415
+    from router.slo import Slo  # noqa: PLC0415
 
     with usage("BODY"):
         wanted = replace(Slo.from_json(body), name=name)

@@ -10,8 +10,8 @@ import numpy as np
 from router.errors import Infeasible
 from router.policy.arms import compute
 from router.policy.tradeoff import Tradeoff
+from router.slo import AccuracyScope, OnInfeasible, Slo
 from router.types import (
-    AccuracyScope,
     Arm,
     Bounds,
     Capability,
@@ -19,10 +19,8 @@ from router.types import (
     Choice,
     Floats,
     Mask,
-    OnInfeasible,
     Predictions,
     Query,
-    Slo,
     SloStatus,
 )
 

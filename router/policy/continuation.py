@@ -16,7 +16,8 @@ import numpy as np
 from router.policy.choice import Limits
 from router.policy.evidence import NODES, Beliefs, EvidenceModel, Indices, belief, probit
 from router.policy.tradeoff import Tradeoff
-from router.types import AccuracyScope, Bounds, Evidence, Floats, Mask, Predictions, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Bounds, Evidence, Floats, Mask, Predictions
 
 MAX_ATTEMPTS = 3
 

@@ -28,7 +28,8 @@ from router.policy.planning import planned
 from router.policy.policy import Policy, Predicted
 from router.policy.predictor import LearnedPredictor, Makeup
 from router.policy.signals import SIGNALS, SignalArrays, log_odds
-from router.types import AccuracyScope, Bounds, Decision, Floats, Mask, Predictions, Query, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Bounds, Decision, Floats, Mask, Predictions, Query
 
 MOST_NEIGHBOURS = 5
 MOST_FEATURES = 8

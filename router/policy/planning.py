@@ -23,7 +23,8 @@ from router.policy.evidence import (
     probit,
 )
 from router.policy.tradeoff import Tradeoff
-from router.types import Bounds, Floats, Mask, Predictions, Slo
+from router.slo import Slo
+from router.types import Bounds, Floats, Mask, Predictions
 
 _FAR = np.array([-2.326, *NODES, 2.326])
 """The surprises that planning looks at, and the ends of the central 98 %."""

@@ -24,8 +24,9 @@ from router.serving.routing import DEFAULT_SLO, Clock, Routing, utc_now
 from router.serving.rows import FIGURES, arm_of, dump, predictions, read
 from router.serving.state import Current, State
 from router.serving.tenants import TenantDirectory
+from router.slo import Slo
 from router.store.seams import Kind, Outbox, Record
-from router.types import Evidence, Identity, Slo
+from router.types import Evidence, Identity
 from router.v1.router_pb2 import ContinueRequest, ContinueResponse
 from router.v1.router_pb2 import Evidence as EvidenceMessage
 

@@ -8,18 +8,8 @@ from typing import Any
 from router.errors import InvalidInput
 from router.serving import fields
 from router.serving.rows import arm_of
-from router.types import (
-    MOST_PARAMS,
-    AccuracyScope,
-    Arm,
-    Capability,
-    Model,
-    OnInfeasible,
-    PolicyRecord,
-    PolicyState,
-    Slo,
-    check_arm,
-)
+from router.slo import AccuracyScope, OnInfeasible, Slo
+from router.types import MOST_PARAMS, Arm, Capability, Model, PolicyRecord, PolicyState, check_arm
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 
 _SCOPES = {

@@ -19,8 +19,9 @@ from router.serving.rows import alternatives, decision_row, dump, read, reply
 from router.serving.state import Current, State
 from router.serving.telemetry import Metrics
 from router.serving.tenants import NamedSlos
+from router.slo import Slo
 from router.store.seams import Kind, Outbox, Record
-from router.types import Decision, Identity, Slo
+from router.types import Decision, Identity
 from router.v1.router_pb2 import RouteRequest, RouteResponse
 
 Clock = Callable[[], datetime]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from router.policy.policy import Policy
 from router.serving.rows import arm_message
-from router.types import AccuracyScope, Catalog, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Catalog
 from router.v1 import catalog_pb2
 
 

@@ -12,8 +12,9 @@ from types import MappingProxyType
 from uuid import UUID
 
 from router.serving.threads import Threads
+from router.slo import Slo
 from router.store.seams import Slos, Tenants
-from router.types import Identity, Slo
+from router.types import Identity
 
 NEGATIVE_S = 1.0
 MOST_NEGATIVE = 10_000

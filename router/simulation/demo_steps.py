@@ -21,7 +21,8 @@ from router.simulation.demo_screen import Screen
 from router.simulation.fleet import catalog
 from router.simulation.provider import READY
 from router.simulation.workload import questions
-from router.types import Arm, Slo
+from router.slo import Slo
+from router.types import Arm
 
 EXPLORE = Slo(name="explore", exploration_rate=1.0)
 SERVES = "leadline serves on "

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from router.slo import Slo
 from router.store.catalog import arrange, model_not_found
 from router.store.memory_changes import MemoryChanges
 from router.store.memory_outbox import MemoryLog, MemoryOutbox
@@ -20,7 +21,7 @@ from router.store.memory_tenants import MemoryTenants
 from router.store.registry import check_rollback, policy_not_found
 from router.store.seams import Topic
 from router.store.slos import next_version, slo_not_found
-from router.types import Arm, Catalog, Model, PolicyRecord, PolicyState, Slo, check_arm
+from router.types import Arm, Catalog, Model, PolicyRecord, PolicyState, check_arm
 
 __all__ = [
     "MemoryCatalog",

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from router.errors import LeadlineError
-from router.types import Arm, Catalog, Identity, Model, PolicyRecord, Role, Slo
+from router.slo import Slo
+from router.types import Arm, Catalog, Identity, Model, PolicyRecord, Role
 
 
 class Kind(StrEnum):
@@ -213,6 +214,7 @@ class Topic(StrEnum):
     CATALOG = "catalog"
     POLICIES = "policies"
     TENANTS = "tenants"
+    PROMISES = "promises"
 
 
 class Changes(Protocol):

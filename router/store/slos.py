@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Select, func, insert, select
 
 from router.errors import Conflict, NotFound
+from router.slo import Slo
 from router.store import audit
 from router.store.engine import tenant_scope
 from router.store.tables import slos
-from router.types import Slo
 
 
 class PostgresSlos:

@@ -63,6 +63,8 @@ models = sa.Table(
     _text("endpoint"),
     _text("endpoint_model"),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("cached_input_usd_per_mtok", sa.Double),
+    sa.Column("grid_gco2e_per_kwh", sa.Double, nullable=False, server_default=sa.text("0")),
 )
 arms = sa.Table(
     "arms",
@@ -169,6 +171,9 @@ decisions = sa.Table(
     sa.Column("feasible", JSONB),
     sa.Column("predictions", JSONB),
     sa.Column("explanation", JSONB),
+    sa.Column("conditions", JSONB),
+    sa.Column("reasons", JSONB),
+    sa.Column("novelty", sa.Double),
     postgresql_partition_by="RANGE (occurred_at)",
 )
 attempts = sa.Table(
@@ -212,6 +217,38 @@ outcomes = sa.Table(
     _text("answer", null=True),
     sa.Index("outcomes_of_decision", "tenant_id", "decision_id"),
     postgresql_partition_by="RANGE (decided_at)",
+)
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    sa.Column("tenant_id", sa.Uuid, sa.ForeignKey("tenants.tenant_id"), primary_key=True),
+    sa.Column("certificate_id", sa.Uuid, primary_key=True),
+    _text("slo_name"),
+    sa.Column("slo_version", sa.BigInteger, nullable=False),
+    sa.Column("policy_version", sa.BigInteger, nullable=False),
+    _time("created_at", now=True),
+    sa.Column("body", JSONB, nullable=False),
+    sa.Index("certificates_of_slo", "tenant_id", "slo_name", sa.text("created_at desc")),
+)
+monitors = sa.Table(
+    "monitors",
+    metadata,
+    sa.Column("tenant_id", sa.Uuid, sa.ForeignKey("tenants.tenant_id"), primary_key=True),
+    sa.Column("slo_name", sa.Text, primary_key=True),
+    _text("state"),
+    _time("seen_until"),
+    _time("updated_at", now=True),
+    sa.Column("body", JSONB, nullable=False),
+)
+budgets = sa.Table(
+    "budgets",
+    metadata,
+    sa.Column("tenant_id", sa.Uuid, sa.ForeignKey("tenants.tenant_id"), primary_key=True),
+    sa.Column("slo_name", sa.Text, primary_key=True),
+    sa.Column("period", sa.Text, primary_key=True),
+    sa.Column("starts_at", sa.DateTime(timezone=True), primary_key=True),
+    sa.Column("leased_micro_usd", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("spent_micro_usd", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
 LOGS = {Kind.DECISION: decisions, Kind.ATTEMPT: attempts, Kind.OUTCOME: outcomes}

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from router.errors import Conflict, InvalidInput, NotFound
+from router.slo import Slo
 from router.store.catalog import PostgresCatalog
 from router.store.changes import PostgresChanges
 from router.store.decisions import PostgresLog
@@ -42,7 +43,7 @@ from router.store.seams import (
 from router.store.shipper import Shipper
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
-from router.types import Arm, Capability, Model, PolicyState, Role, Slo
+from router.types import Arm, Capability, Model, PolicyState, Role
 from tests.kit.records import OTHER_TENANT, attempt, decision, outcome
 
 WEAK = Model(name="weak", input_usd_per_mtok=0.1, output_usd_per_mtok=0.2, tier=0)

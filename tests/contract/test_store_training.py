@@ -14,6 +14,7 @@ import pytest
 
 from router.errors import Conflict, InvalidInput
 from router.ids import decision_id, is_ours, time_of
+from router.slo import Slo
 from router.store import audit
 from router.store.catalog import PostgresCatalog
 from router.store.engine import DatabaseRole, connect
@@ -26,7 +27,7 @@ from router.store.shipper import Shipper
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
 from router.store.training_runs import RunState, TrainingRuns
-from router.types import Arm, Model, Role, Slo
+from router.types import Arm, Model, Role
 from tests.kit.postgres import rows
 from tests.kit.records import attempt, decision, outcome
 

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from router import AsyncClient, Attempt, Client, OutcomeReport
 from router.clients import NextStep, RoutedDecision, Tls
 from router.errors import Conflict, InvalidInput, LeadlineError, NotFound, OutboxFull, Unavailable
-from router.types import Arm, Evidence, Slo
+from router.slo import Slo
+from router.types import Arm, Evidence
 from router.v1 import router_pb2, slos_pb2
 from tests.kit import echo
 from tests.kit.echo import CHEAP, STRONG, EchoServer, echo_server

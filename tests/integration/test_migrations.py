@@ -221,12 +221,17 @@ def test_every_write_of_configuration_is_counted(dsn: str) -> None:
         tenant,
         tenant=tenant,
     )
+    monitor = "insert into monitors values (%s, 'n', 'holding', now(), now(), '{}')"
+    as_role(dsn, "trainer", monitor, tenant)
+    as_role(dsn, "trainer", "update monitors set updated_at = now()")
+    as_role(dsn, "trainer", "update monitors set state = 'broken'")
     found = rows(dsn, "select topic, revision from revisions")
     assert {str(topic): count for topic, count in found} == {
         "tenants": 1,
         "slos": 1,
         "catalog": 0,
         "policies": 0,
+        "promises": 2,
     }
 
 

@@ -11,7 +11,8 @@ import pytest
 from router.errors import BundleRefused, Infeasible
 from router.offline import Asked, Policy
 from router.settings import Settings
-from router.types import Bounds, Decision, Evidence, OnInfeasible, Slo
+from router.slo import OnInfeasible, Slo
+from router.types import Bounds, Decision, Evidence
 from tests.kit.bundles import KEY, flip
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle

@@ -24,7 +24,8 @@ from router.offline import Policy
 from router.policy import policy as policies
 from router.policy.continuation import MAX_ATTEMPTS, Tried
 from router.settings import Settings
-from router.types import AccuracyScope, Bounds, Evidence, OnInfeasible, Query, Slo
+from router.slo import AccuracyScope, OnInfeasible, Slo
+from router.types import Bounds, Evidence, Query
 from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle

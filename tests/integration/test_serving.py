@@ -22,7 +22,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from grpc_status import rpc_status
 
 from router import Client
-from router.types import Role, Slo
+from router.slo import Slo
+from router.types import Role
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 from router.v1 import router_pb2 as pb
 from tests.kit.bundles import KEY

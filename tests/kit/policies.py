@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from router.types import AccuracyScope, Arm, Capability, Catalog, Floats, Model, Predictions, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Arm, Capability, Catalog, Floats, Model, Predictions
 
 STRATEGIES: tuple[tuple[str, dict[str, int]], ...] = (
     ("single", {}),

@@ -21,7 +21,8 @@ from router.bundle.loader import load
 from router.commands import lines
 from router.loading import bind, learned
 from router.policy.policy import Policy
-from router.types import Catalog, Slo
+from router.slo import Slo
+from router.types import Catalog
 from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.logs import dataset, wide_rows
 from tests.kit.policies import catalog

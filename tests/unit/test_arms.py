@@ -14,7 +14,8 @@ from router.policy.arms import ARM_FEATURES, compute, describe
 from router.policy.features import TEXT_FEATURES, text_features
 from router.policy.policy import static_policy
 from router.policy.priors import prior
-from router.types import AccuracyScope, Arm, Bounds, PolicySource, Query, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Arm, Bounds, PolicySource, Query
 from tests.kit.policies import catalog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

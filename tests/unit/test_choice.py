@@ -11,17 +11,8 @@ from router.errors import Infeasible
 from router.policy.choice import ArmTable, Limits, choose
 from router.policy.exploration import explore
 from router.policy.tradeoff import Tradeoff, trace
-from router.types import (
-    AccuracyScope,
-    Bounds,
-    Capability,
-    Choice,
-    OnInfeasible,
-    Predictions,
-    Query,
-    Slo,
-    SloStatus,
-)
+from router.slo import AccuracyScope, OnInfeasible, Slo
+from router.types import Bounds, Capability, Choice, Predictions, Query, SloStatus
 from tests.kit.policies import catalog, predictions, some_predictions, some_slos
 
 TABLE = ArmTable(catalog())

@@ -16,7 +16,8 @@ from router.clients.connection import Connection, Patience
 from router.clients.errors import BY_REASON, named
 from router.clients.values import OutcomeReport
 from router.errors import InvalidInput, LeadlineError, NotFound, Unavailable
-from router.types import AccuracyScope, Arm, Capability, Model, OnInfeasible, Slo
+from router.slo import AccuracyScope, OnInfeasible, Slo
+from router.types import Arm, Capability, Model
 from router.v1 import errors_pb2
 from tests.kit.policies import some_slos
 

@@ -14,7 +14,8 @@ from router import cli
 from router.commands import lines, options, output, recorded
 from router.errors import ConfigurationError, Infeasible, InvalidInput, NotFound
 from router.offline import Asked, Replayed
-from router.types import Arm, Evidence, Role, Slo
+from router.slo import Slo
+from router.types import Arm, Evidence, Role
 
 ARM = Arm(model="m", strategy="chain_of_thought", params={"tokens": 256})
 

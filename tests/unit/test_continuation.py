@@ -16,7 +16,8 @@ from router.policy.continuation import MAX_ATTEMPTS, Aim, Step, Tried, following
 from router.policy.evidence import NODES, Beliefs, EvidenceModel, probit
 from router.policy.planning import Ahead, Continuation, planned
 from router.policy.tradeoff import Tradeoff
-from router.types import AccuracyScope, Bounds, Evidence, Floats, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Bounds, Evidence, Floats
 from tests.kit.policies import predictions
 
 CURVE = Tradeoff(

@@ -23,7 +23,8 @@ from router.policy.explain import MOST_FEATURES, MOST_NEIGHBOURS, explain
 from router.policy.features import ROW_FEATURES
 from router.policy.policy import Policy, static_policy
 from router.policy.signals import SIGNALS
-from router.types import AccuracyScope, Arm, Bounds, Capability, Catalog, Decision, Query, Slo
+from router.slo import AccuracyScope, Slo
+from router.types import Arm, Bounds, Capability, Catalog, Decision, Query
 from tests.kit import logs
 from tests.kit.bundles import KEY, TRUSTED
 from tests.kit.policies import catalog, some_slos

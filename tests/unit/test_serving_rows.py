@@ -22,7 +22,8 @@ from router.serving.asked import again, asked
 from router.serving.messages import arm_from, slo_message, slo_of
 from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
 from router.serving.state import State
-from router.types import Arm, Bounds, Decision, PolicySource, Predictions, Query, Slo
+from router.slo import Slo
+from router.types import Arm, Bounds, Decision, PolicySource, Predictions, Query
 from router.v1.router_pb2 import Needs, RouteRequest
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog, some_predictions, some_slos

@@ -11,8 +11,8 @@ import pytest
 
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
+from router.slo import Slo
 from router.store.memory import MemorySlos, MemoryTenants
-from router.types import Slo
 
 
 class SlowSlos(MemorySlos):

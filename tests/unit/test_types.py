@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import InvalidInput
-from router.types import Arm, Bounds, Role, Slo, check_arm
+from router.slo import Slo
+from router.types import Arm, Bounds, Role, check_arm
 
 
 @pytest.mark.parametrize(

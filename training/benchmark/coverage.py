@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
-from router.types import LATENCY_QUANTILES, Floats
+from router.slo import LATENCY_QUANTILES
+from router.types import Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

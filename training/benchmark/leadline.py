@@ -15,7 +15,8 @@ import numpy as np
 from router.bundle.signing import SigningKey
 from router.errors import Infeasible
 from router.offline import Asked, Policy, Replayed
-from router.types import Decision, Evidence, Floats, Slo
+from router.slo import Slo
+from router.types import Decision, Evidence, Floats
 from training.benchmark.ways import Predicted, Walked, spent
 from training.dataset import Dataset, Indices
 from training.job import write_bundle

@@ -1,0 +1,109 @@
+"""What holds around a query when it is decided, and the reasons that a decision gives.
+
+A decision is a function of the policy, the query, the slo, the request's bounds and these
+conditions; all of them are logged, so that it can be derived again, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class MonitorState(StrEnum):
+    """What the outcomes of an slo say of its floor."""
+
+    HOLDING = "holding"
+    AT_RISK = "at_risk"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What is certified of an slo's floor under the policy that serves.
+
+    `value_usd` is the value of a correct answer that a decision maximises with; None where
+    nothing is certified, so that the decision takes the safe side.
+    """
+
+    certificate_id: str
+    value_usd: float | None
+    monitor: MonitorState = MonitorState.HOLDING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """How a model's backend does now.
+
+    `slowdown` is the ratio of recent latency to what is predicted. One that is not
+    `available` is in no feasible set, but for probes.
+    """
+
+    slowdown: float = 1.0
+    available: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """Where a conversation stands: the model that answered last, and what it has cached."""
+
+    model: str
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """All that a decision depends on beyond the policy, the query, the slo and the bounds.
+
+    `backends` names only models that do not do as predicted. `cost_multiplier`, at least 1,
+    is what a dollar counts for while budgets are paced; `budget_left_usd` is what this
+    worker may still spend of the tightest budget, None without one.
+    """
+
+    promise: Promise | None = None
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    cost_multiplier: float = 1.0
+    budget_left_usd: float | None = None
+    conversation: Conversation | None = None
+
+
+PLAIN = Conditions()
+"""Nothing out of the ordinary: the offline policy's conditions."""
+
+
+class Limit(StrEnum):
+    """What can leave arms out of a decision, or move its choice."""
+
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    COMPUTE = "compute_budget"
+    NAMED = "named_arms"
+    SLO_ARMS = "slo_arms"
+    REGION = "region"
+    BACKEND = "backend"
+    COST = "cost"
+    LATENCY = "latency"
+    ACCURACY = "accuracy"
+    ENERGY = "energy"
+    BUDGET = "budget"
+    CERTIFICATE = "certificate"
+    MONITOR = "monitor"
+    NOVELTY = "novelty"
+    CONVERSATION = "conversation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One machine-readable reason of a decision.
+
+    `left_out` counts the arms that the limit leaves out, whatever the others do; `bound` is
+    the limit's number in its own unit, None where it has none. `binding` says that without
+    this limit another arm would have been picked.
+    """
+
+    limit: Limit
+    left_out: int = 0
+    bound: float | None = None
+    binding: bool = False
+    note: str = ""
