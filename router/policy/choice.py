@@ -9,6 +9,7 @@ import numpy as np
 
 from router.errors import Infeasible
 from router.policy.arms import compute
+from router.policy.priors import calls
 from router.policy.tradeoff import Tradeoff
 from router.slo import AccuracyScope, OnInfeasible, Slo
 from router.types import (
@@ -19,6 +20,7 @@ from router.types import (
     Choice,
     Floats,
     Mask,
+    Model,
     Predictions,
     Query,
     SloStatus,
@@ -36,6 +38,9 @@ class ArmTable:
         self.keys = tuple(arm.key for arm in catalog.arms)
         self.compute = np.array([compute(arm) for arm in catalog.arms])
         self.context_tokens = np.array([model.context_tokens for model in models])
+        self.gco2e_per_wh = np.array([model.grid_gco2e_per_kwh / 1_000 for model in models])
+        self.calls = np.array([calls(arm) for arm in catalog.arms])
+        self.cached_saving_usd_per_token = np.array([_cached_saving(model) for model in models])
         self._shortest_context = min((model.context_tokens for model in models), default=0)
         self._able = {
             capability: np.array([capability in model.capabilities for model in models], bool)
@@ -82,6 +87,13 @@ class ArmTable:
 
     def _named(self, keys: frozenset[str]) -> Mask:
         return np.array([key in keys for key in self.keys], bool)
+
+
+def _cached_saving(model: Model) -> float:
+    """What a token of input that the provider still has saves of its price, in dollars."""
+    if model.cached_input_usd_per_mtok is None:
+        return 0.0
+    return max(model.input_usd_per_mtok - model.cached_input_usd_per_mtok, 0.0) / 1e6
 
 
 def _permits(slo: Slo, arm: Arm) -> bool:

@@ -55,13 +55,13 @@ class Prior:
 def prior(arm: Arm, model: Model) -> Prior:
     """The arm's expected figures from its compute and its model's tier and prices."""
     spent = compute(arm)
-    calls = _calls(arm)
+    sent = calls(arm)
     error = SINGLE_PASS_ERROR * TIER_ERROR**model.tier * _useful_compute(arm) ** -EXPONENT
     output_tokens = _OUTPUT_TOKENS * spent
     cost_usd_micros = (
-        _INPUT_TOKENS * calls * model.input_usd_per_mtok + output_tokens * model.output_usd_per_mtok
+        _INPUT_TOKENS * sent * model.input_usd_per_mtok + output_tokens * model.output_usd_per_mtok
     )
-    in_turn = spent / calls if arm.strategy == Strategy.SELF_CONSISTENCY else spent
+    in_turn = spent / sent if arm.strategy == Strategy.SELF_CONSISTENCY else spent
     return Prior(
         accuracy=1.0 - max(error, _LEAST_ERROR),
         cost_usd=cost_usd_micros / 1e6,
@@ -129,7 +129,8 @@ def _useful_compute(arm: Arm) -> float:
 _FLAT = {"samples": SELF_CONSISTENCY_FLAT_SAMPLES, "rounds": REFINEMENT_FLAT_ROUNDS}
 
 
-def _calls(arm: Arm) -> float:
+def calls(arm: Arm) -> float:
+    """How often the arm sends the query to its model."""
     single = arm.params.get("base") == Strategy.SINGLE
     if arm.strategy == Strategy.SELF_CONSISTENCY:
         return max(compute(arm) / (1.0 if single else 2.0), 1.0)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from router.policy.bundled import Bundled
-from router.policy.priors import LATENCY_SPREAD, prior
-from router.types import Arm, Catalog, Floats, Model, Strategy
+from router.policy.priors import LATENCY_SPREAD, calls, prior
+from router.types import Arm, Catalog, Floats, Model
 
 LEAST_COST_USD = 1e-9
 """No arm is expected to cost less, so that free arms have a place on a logarithmic scale."""
@@ -71,22 +71,15 @@ def prior_arrays(arms: Sequence[Arm], models: Sequence[Model], columns: int) -> 
     weights = np.zeros((len(both), 4, 1 + columns))
     weights[:, OUTPUT, 0] = [math.log(each.output_tokens) for each in expected]
     weights[:, LATENCY, 0] = [math.log(each.latency_s) for each in expected]
-    calls = np.array([_calls(arm, model) for arm, model in both])
+    sent = np.array([calls(arm) for arm in arms])
     return SpendingArrays(
         weights=weights,
         bounds=np.tile(np.array([-np.inf, np.inf]), (len(both), 4, 1)),
-        billed_input=np.column_stack((np.zeros(len(both)), calls)),
+        billed_input=np.column_stack((np.zeros(len(both)), sent)),
         billed_output=np.tile(np.array([0.0, 1.0]), (len(both), 1)),
         priced=np.ones(len(both)),
         latency_quantiles=np.tile(LATENCY_SPREAD, (len(both), 1)),
     )
-
-
-def _calls(arm: Arm, model: Model) -> float:
-    """How often the arm sends the query: what its prior bills for input over a single pass's."""
-    unit = replace(model, input_usd_per_mtok=1.0, output_usd_per_mtok=0.0)
-    single = Arm(model=arm.model, strategy=Strategy.SINGLE)
-    return prior(arm, unit).cost_usd / prior(single, unit).cost_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
