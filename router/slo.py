@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
@@ -13,6 +13,7 @@ from typing import Any, Self
 from router.errors import InvalidInput
 
 LATENCY_QUANTILES = (0.5, 0.95, 0.99)
+LONGEST_TEXT = 2_000
 
 
 class AccuracyScope(StrEnum):
@@ -69,9 +70,7 @@ class Slo:
     on_infeasible: OnInfeasible = OnInfeasible.BEST_EFFORT
 
     def __post_init__(self) -> None:
-        if problems := list(self._problems()):
-            rest = [f"{name}: {what}" for name, what in problems[1:]]
-            raise InvalidInput("; ".join([problems[0][1], *rest]), field=problems[0][0])
+        _refuse(list(self._problems()))
 
     @property
     def has_floor(self) -> bool:
@@ -87,6 +86,14 @@ class Slo:
             "month": self.budget_usd_per_month,
         }
         return {period: budget for period, budget in named.items() if budget is not None}
+
+    def permits(self, model: str, strategy: str) -> bool:
+        """Whether its models and strategies leave an arm of these; regions are not asked."""
+        return (
+            (not self.allowed_models or model in self.allowed_models)
+            and model not in self.excluded_models
+            and (not self.allowed_strategies or strategy in self.allowed_strategies)
+        )
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Every field that is wrong, and what is wrong with it."""
@@ -115,8 +122,14 @@ class Slo:
             yield "accuracy_scope", "a relative floor holds on average; leave out per_query"
         if relative != bool(self.reference_arm):
             yield "reference_arm", "set it and min_relative_accuracy together"
+        yield from self._excesses()
+
+    def _excesses(self) -> Iterator[tuple[str, str]]:
+        """Lists, arms and budgets of which one leaves the other out."""
         if both := set(self.allowed_models) & set(self.excluded_models):
-            yield "excluded_models", f"{sorted(both)} are also allowed"
+            yield "excluded_models", f"{sorted(both)[:3]} are also allowed"
+        if self.safe_arm and not self.permits(*_parts(self.safe_arm)):
+            yield "safe_arm", "the slo's own models or strategies leave it out"
         budgets = list(self.budgets_usd.items())
         for (short, less), (long, more) in pairwise(budgets):
             if less > more:
@@ -133,14 +146,17 @@ class Slo:
 
     @classmethod
     def from_mapping(cls, value: object) -> Self:
-        """As `from_json`, from a decoded object."""
+        """As `from_json`, from a decoded object; null leaves a key at its default."""
         if not isinstance(value, Mapping):
             raise InvalidInput("must be a JSON object", field="slo")
-        known = {item.name for item in fields(cls)}
-        for key in value:
-            if key not in known:
-                raise InvalidInput(f"unknown key; known are {sorted(known)}", field=f"slo.{key}")
-        return cls(**{key: _read(key, item) for key, item in value.items()})
+        read, problems = {}, []
+        for key, item in value.items():
+            try:
+                read[key] = _read(key, item)
+            except (TypeError, ValueError, OverflowError) as error:
+                problems.append((f"slo.{key}", str(error)))
+        _refuse(problems)
+        return cls(**read)
 
     def to_mapping(self) -> dict[str, Any]:
         """The slo as plain JSON values, under the names of the `--slo` option."""
@@ -163,32 +179,57 @@ _POSITIVE = (
 )
 _NAMES = ("allowed_models", "excluded_models", "allowed_regions", "allowed_strategies")
 _TEXTS = ("name", "reference_arm", "safe_arm")
+_DEFAULTS = {item.name: item.default for item in fields(Slo)}
+
+
+def _refuse(problems: Sequence[tuple[str, str]]) -> None:
+    """Raises InvalidInput that names the first field and lists all, if there are any."""
+    if problems:
+        (field, first), *rest = problems
+        raise InvalidInput("; ".join([first, *(f"{key}: {why}" for key, why in rest)]), field=field)
 
 
 def _read(key: str, value: Any) -> Any:
-    try:
-        if key == "accuracy_scope":
-            return AccuracyScope(value)
-        if key == "on_infeasible":
-            return OnInfeasible(value)
-        if key in _NAMES:
-            return _names(value)
-        if key in _TEXTS:
-            return str(value)
-        if key == "version":
-            return int(value)
-        return None if value is None else _number(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(str(error), field=f"slo.{key}") from None
+    if key not in _DEFAULTS:
+        raise ValueError(f"unknown key; known are {sorted(_DEFAULTS)}")
+    if value is None:
+        return _DEFAULTS[key]
+    if key == "accuracy_scope":
+        return AccuracyScope(value)
+    if key == "on_infeasible":
+        return OnInfeasible(value)
+    if key in _NAMES:
+        return _names(value)
+    if key in _TEXTS:
+        return _text(value)
+    return _version(value) if key == "version" else _number(value)
 
 
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{value!r} is not a list of names")
-    return tuple(value)
+        raise ValueError(f"{value!r:.80} is not a list of names")
+    return tuple(map(_text, value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
+        raise ValueError(f"{value!r:.80} is not plain text of at most {LONGEST_TEXT} characters")
+    return value
+
+
+def _version(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r:.80} is not a whole number from 0 up")
+    return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{value!r:.80} is not a number")
     return float(value)
+
+
+def _parts(arm: str) -> tuple[str, str]:
+    """The model and the strategy of an arm's key."""
+    model, _, strategy = arm.partition("?")[0].rpartition(":")
+    return model, strategy

@@ -16,7 +16,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from router.clients import replies
-from router.clients.messages import stamp
+from router.clients.mapping import stamp
 from router.clients.values import DecisionRecord, NextStep, OutcomeReport, RoutedDecision
 from router.errors import InvalidInput, LeadlineError
 from router.ids import uuid7
@@ -198,7 +198,7 @@ def outcome_request(outcome: OutcomeReport) -> router_pb2.ReportOutcomeRequest:
         latency_s=outcome.latency_s,
         confidence=outcome.confidence,
         error=outcome.error,
-        occurred_at=stamp(outcome.occurred_at),
+        occurred_at=None if outcome.occurred_at is None else stamp(outcome.occurred_at),
     )
 
 

@@ -6,13 +6,8 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from router.clients.errors import named
-from router.clients.messages import (
-    arm_of,
-    model_of,
-    policy_record_of,
-    slo_of,
-    time_of,
-)
+from router.clients.mapping import time_of
+from router.clients.messages import arm_of, model_of, policy_record_of, slo_of
 from router.clients.values import (
     DecisionRecord,
     NextStep,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router.clients.messages import model_message
+from router.clients.messages import model_message, slo_message
 from router.errors import NotFound
 from router.serving import fields
 from router.serving.edge import Rpc
@@ -12,7 +12,6 @@ from router.serving.messages import (
     arm_from,
     model_of,
     policy_message,
-    slo_message,
     slo_of,
 )
 from router.serving.rows import arm_message

@@ -77,6 +77,8 @@ class Model(_message.Message):
     ENDPOINT_FIELD_NUMBER: _builtins.int
     ENDPOINT_MODEL_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    GRID_GCO2E_PER_KWH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name by which arms and slos refer to the model."""
     input_usd_per_mtok: _builtins.float
@@ -99,6 +101,12 @@ class Model(_message.Message):
     """Name that the endpoint knows the model by."""
     enabled: _builtins.bool
     """Whether decisions may pick it."""
+    cached_input_usd_per_mtok: _builtins.float
+    """Price of input that the provider still has from the turn before, in dollars per million
+    tokens; unset where it gives no discount.
+    """
+    grid_gco2e_per_kwh: _builtins.float
+    """Carbon intensity of the power in its region, in grams of CO2 equivalent per kWh."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the model can do beyond text: "tools", "vision", "json"."""
@@ -118,12 +126,16 @@ class Model(_message.Message):
         endpoint: _builtins.str = ...,
         endpoint_model: _builtins.str = ...,
         enabled: _builtins.bool = ...,
+        cached_input_usd_per_mtok: _builtins.float | None = ...,
+        grid_gco2e_per_kwh: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok", "cached_input_usd_per_mtok", b"cached_input_usd_per_mtok"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "context_tokens", b"context_tokens", "enabled", b"enabled", "endpoint", b"endpoint", "endpoint_model", b"endpoint_model", "energy_wh_per_ktok", b"energy_wh_per_ktok", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_usd_per_mtok", b"output_usd_per_mtok", "region", b"region", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok", "cached_input_usd_per_mtok", b"cached_input_usd_per_mtok", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "enabled", b"enabled", "endpoint", b"endpoint", "endpoint_model", b"endpoint_model", "energy_wh_per_ktok", b"energy_wh_per_ktok", "grid_gco2e_per_kwh", b"grid_gco2e_per_kwh", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_usd_per_mtok", b"output_usd_per_mtok", "region", b"region", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cached_input_usd_per_mtok: _TypeAlias = _typing.Literal["cached_input_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__cached_input_usd_per_mtok: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_input_usd_per_mtok) -> _WhichOneofReturnType__cached_input_usd_per_mtok | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
 

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -93,6 +94,15 @@ class Slo(_message.Message):
     EXPLORATION_RATE_FIELD_NUMBER: _builtins.int
     ON_INFEASIBLE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    MIN_RELATIVE_ACCURACY_FIELD_NUMBER: _builtins.int
+    REFERENCE_ARM_FIELD_NUMBER: _builtins.int
+    BUDGET_USD_PER_HOUR_FIELD_NUMBER: _builtins.int
+    BUDGET_USD_PER_DAY_FIELD_NUMBER: _builtins.int
+    BUDGET_USD_PER_MONTH_FIELD_NUMBER: _builtins.int
+    MAX_ENERGY_WH_FIELD_NUMBER: _builtins.int
+    USD_PER_KGCO2E_FIELD_NUMBER: _builtins.int
+    ALLOWED_REGIONS_FIELD_NUMBER: _builtins.int
+    SAFE_ARM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that requests refer to it by, for example "chat"."""
     version: _builtins.int
@@ -115,6 +125,22 @@ class Slo(_message.Message):
     """Share of decisions that pick uniformly inside the feasible set, in [0, 1]."""
     on_infeasible: Global___OnInfeasible.ValueType
     """What to do when no arm meets the slo."""
+    min_relative_accuracy: _builtins.float
+    """Floor on mean accuracy as a share of what `reference_arm` reaches: 0.99 is "within 1 %"."""
+    reference_arm: _builtins.str
+    """Key of the arm that `min_relative_accuracy` is relative to."""
+    budget_usd_per_hour: _builtins.float
+    """Cap on what this slo's decisions may cost in a calendar hour (UTC), in dollars."""
+    budget_usd_per_day: _builtins.float
+    """Cap for a calendar day."""
+    budget_usd_per_month: _builtins.float
+    """Cap for a calendar month."""
+    max_energy_wh: _builtins.float
+    """Bound on the expected energy of one query in watt-hours."""
+    usd_per_kgco2e: _builtins.float
+    """Price of a kilogram of CO2 equivalent in dollars, which adds to every cost; 0 adds nothing."""
+    safe_arm: _builtins.str
+    """Key of the arm to take where the policy is not to be relied on; empty: the most accurate."""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that may be picked; empty means all."""
@@ -130,6 +156,10 @@ class Slo(_message.Message):
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When this version was written; set by the server."""
+
+    @_builtins.property
+    def allowed_regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Regions whose models may be picked; empty means all."""
 
     def __init__(
         self,
@@ -149,27 +179,56 @@ class Slo(_message.Message):
         exploration_rate: _builtins.float = ...,
         on_infeasible: Global___OnInfeasible.ValueType = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        min_relative_accuracy: _builtins.float | None = ...,
+        reference_arm: _builtins.str = ...,
+        budget_usd_per_hour: _builtins.float | None = ...,
+        budget_usd_per_day: _builtins.float | None = ...,
+        budget_usd_per_month: _builtins.float | None = ...,
+        max_energy_wh: _builtins.float | None = ...,
+        usd_per_kgco2e: _builtins.float = ...,
+        allowed_regions: _abc.Iterable[_builtins.str] | None = ...,
+        safe_arm: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "accuracy_value_usd", b"accuracy_value_usd", "created_at", b"created_at", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_value_usd", b"accuracy_value_usd", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "created_at", b"created_at", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_max_cost_usd", b"_max_cost_usd", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "accuracy_scope", b"accuracy_scope", "accuracy_value_usd", b"accuracy_value_usd", "allowed_models", b"allowed_models", "allowed_strategies", b"allowed_strategies", "confidence", b"confidence", "created_at", b"created_at", "excluded_models", b"excluded_models", "exploration_rate", b"exploration_rate", "latency_quantile", b"latency_quantile", "max_cost_usd", b"max_cost_usd", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "name", b"name", "on_infeasible", b"on_infeasible", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_scope", b"accuracy_scope", "accuracy_value_usd", b"accuracy_value_usd", "allowed_models", b"allowed_models", "allowed_regions", b"allowed_regions", "allowed_strategies", b"allowed_strategies", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "confidence", b"confidence", "created_at", b"created_at", "excluded_models", b"excluded_models", "exploration_rate", b"exploration_rate", "latency_quantile", b"latency_quantile", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy", "name", b"name", "on_infeasible", b"on_infeasible", "reference_arm", b"reference_arm", "safe_arm", b"safe_arm", "usd_per_kgco2e", b"usd_per_kgco2e", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy_value_usd: _TypeAlias = _typing.Literal["accuracy_value_usd"]  # noqa: Y015
     _WhichOneofArgType__accuracy_value_usd: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd"]  # noqa: Y015
+    _WhichOneofReturnType__budget_usd_per_day: _TypeAlias = _typing.Literal["budget_usd_per_day"]  # noqa: Y015
+    _WhichOneofArgType__budget_usd_per_day: _TypeAlias = _typing.Literal["_budget_usd_per_day", b"_budget_usd_per_day"]  # noqa: Y015
+    _WhichOneofReturnType__budget_usd_per_hour: _TypeAlias = _typing.Literal["budget_usd_per_hour"]  # noqa: Y015
+    _WhichOneofArgType__budget_usd_per_hour: _TypeAlias = _typing.Literal["_budget_usd_per_hour", b"_budget_usd_per_hour"]  # noqa: Y015
+    _WhichOneofReturnType__budget_usd_per_month: _TypeAlias = _typing.Literal["budget_usd_per_month"]  # noqa: Y015
+    _WhichOneofArgType__budget_usd_per_month: _TypeAlias = _typing.Literal["_budget_usd_per_month", b"_budget_usd_per_month"]  # noqa: Y015
     _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
     _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_energy_wh: _TypeAlias = _typing.Literal["max_energy_wh"]  # noqa: Y015
+    _WhichOneofArgType__max_energy_wh: _TypeAlias = _typing.Literal["_max_energy_wh", b"_max_energy_wh"]  # noqa: Y015
     _WhichOneofReturnType__max_latency_s: _TypeAlias = _typing.Literal["max_latency_s"]  # noqa: Y015
     _WhichOneofArgType__max_latency_s: _TypeAlias = _typing.Literal["_max_latency_s", b"_max_latency_s"]  # noqa: Y015
     _WhichOneofReturnType__min_accuracy: _TypeAlias = _typing.Literal["min_accuracy"]  # noqa: Y015
     _WhichOneofArgType__min_accuracy: _TypeAlias = _typing.Literal["_min_accuracy", b"_min_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__min_relative_accuracy: _TypeAlias = _typing.Literal["min_relative_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__min_relative_accuracy: _TypeAlias = _typing.Literal["_min_relative_accuracy", b"_min_relative_accuracy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy_value_usd) -> _WhichOneofReturnType__accuracy_value_usd | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd_per_day) -> _WhichOneofReturnType__budget_usd_per_day | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd_per_hour) -> _WhichOneofReturnType__budget_usd_per_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd_per_month) -> _WhichOneofReturnType__budget_usd_per_month | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_energy_wh) -> _WhichOneofReturnType__max_energy_wh | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_latency_s) -> _WhichOneofReturnType__max_latency_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_accuracy) -> _WhichOneofReturnType__min_accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_relative_accuracy) -> _WhichOneofReturnType__min_relative_accuracy | None: ...
 
 Global___Slo: _TypeAlias = Slo  # noqa: Y015
 
@@ -307,19 +366,289 @@ class PutSloResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SLO_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def slo(self) -> Global___Slo:
         """The slo with its new version; every worker follows within 2 s."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names in it that the catalog does not have, which may come later: one sentence each."""
 
     def __init__(
         self,
         *,
         slo: Global___Slo | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["slo", b"slo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["slo", b"slo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slo", b"slo", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutSloResponse: _TypeAlias = PutSloResponse  # noqa: Y015
+
+@_typing.final
+class DryRunSloRequest(_message.Message):
+    """Asks what an slo would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLO_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slo(self) -> Global___Slo:
+        """The slo as it might be; its `version` is ignored."""
+
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """How far back to look; unset is 7 days."""
+
+    def __init__(
+        self,
+        *,
+        slo: Global___Slo | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slo", b"slo", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slo", b"slo", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DryRunSloRequest: _TypeAlias = DryRunSloRequest  # noqa: Y015
+
+@_typing.final
+class DryRunSloResponse(_message.Message):
+    """Carries what an slo would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REHEARSAL_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    DECISIONS_OF_FIELD_NUMBER: _builtins.int
+    DECISIONS_FOUND_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    OF_OTHER_POLICIES_FIELD_NUMBER: _builtins.int
+    CERTIFIABLE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_NOTE_FIELD_NUMBER: _builtins.int
+    decisions_of: _builtins.str
+    """Slo whose decisions these are: the one of the same name; empty when it has made none,
+    and then they are those of all the tenant's slos.
+    """
+    decisions_found: _builtins.int
+    """Decisions in the window, of which at most the newest 200,000 are counted."""
+    policy_version: _builtins.int
+    """Policy whose trade-off chose; 0 is the static fallback."""
+    of_other_policies: _builtins.int
+    """How many of the decisions were predicted by another policy than that one."""
+    certifiable: _builtins.bool
+    """Whether the floor could be certified; unset where nobody has looked."""
+    certificate_note: _builtins.str
+    """Why it could or could not."""
+    @_builtins.property
+    def rehearsal(self) -> Global___Rehearsal:
+        """What it would have done on the decisions that were looked at."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names in the slo that the catalog does not have: one sentence each."""
+
+    @_builtins.property
+    def oldest(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest decision that was looked at was made."""
+
+    @_builtins.property
+    def newest(self) -> _timestamp_pb2.Timestamp:
+        """When the newest decision that was looked at was made."""
+
+    def __init__(
+        self,
+        *,
+        rehearsal: Global___Rehearsal | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        decisions_of: _builtins.str = ...,
+        decisions_found: _builtins.int = ...,
+        oldest: _timestamp_pb2.Timestamp | None = ...,
+        newest: _timestamp_pb2.Timestamp | None = ...,
+        policy_version: _builtins.int = ...,
+        of_other_policies: _builtins.int = ...,
+        certifiable: _builtins.bool | None = ...,
+        certificate_note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_certifiable", b"_certifiable", "certifiable", b"certifiable", "newest", b"newest", "oldest", b"oldest", "rehearsal", b"rehearsal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_certifiable", b"_certifiable", "certifiable", b"certifiable", "certificate_note", b"certificate_note", "decisions_found", b"decisions_found", "decisions_of", b"decisions_of", "newest", b"newest", "of_other_policies", b"of_other_policies", "oldest", b"oldest", "policy_version", b"policy_version", "rehearsal", b"rehearsal", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__certifiable: _TypeAlias = _typing.Literal["certifiable"]  # noqa: Y015
+    _WhichOneofArgType__certifiable: _TypeAlias = _typing.Literal["_certifiable", b"_certifiable"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__certifiable) -> _WhichOneofReturnType__certifiable | None: ...
+
+Global___DryRunSloResponse: _TypeAlias = DryRunSloResponse  # noqa: Y015
+
+@_typing.final
+class Rehearsal(_message.Message):
+    """What an slo would have done on logged decisions, whose logged predictions are chosen from again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    CONTINUING_FIELD_NUMBER: _builtins.int
+    INFEASIBLE_SHARE_FIELD_NUMBER: _builtins.int
+    REJECTED_SHARE_FIELD_NUMBER: _builtins.int
+    CHANGED_SHARE_FIELD_NUMBER: _builtins.int
+    PREDICTED_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    LATENCY_S_FIELD_NUMBER: _builtins.int
+    decisions: _builtins.int
+    """How many were looked at: at most 20,000, a random share of those found."""
+    continuing: _builtins.int
+    """How many may continue after their first arm; all figures are those of the first arm."""
+    infeasible_share: _builtins.float
+    """Share for which no arm is predicted to meet the slo; unset when there are no decisions."""
+    rejected_share: _builtins.float
+    """Share that would have been refused; it is part of `infeasible_share`."""
+    changed_share: _builtins.float
+    """Share that would have taken another arm, of those that were not drawn by exploration."""
+    @_builtins.property
+    def predicted(self) -> Global___Figures:
+        """What the arms that it would have taken were predicted to bring."""
+
+    @_builtins.property
+    def decided(self) -> Global___Figures:
+        """What the arms that were taken were predicted to bring."""
+
+    @_builtins.property
+    def accuracy(self) -> Global___Estimate:
+        """Accuracy as the outcomes tell it, by inverse propensity."""
+
+    @_builtins.property
+    def cost_usd(self) -> Global___Estimate:
+        """Cost in dollars as the outcomes tell it, by inverse propensity."""
+
+    @_builtins.property
+    def latency_s(self) -> Global___Estimate:
+        """Latency in seconds as the outcomes tell it, by inverse propensity."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _builtins.int = ...,
+        continuing: _builtins.int = ...,
+        infeasible_share: _builtins.float | None = ...,
+        rejected_share: _builtins.float | None = ...,
+        changed_share: _builtins.float | None = ...,
+        predicted: Global___Figures | None = ...,
+        decided: Global___Figures | None = ...,
+        accuracy: Global___Estimate | None = ...,
+        cost_usd: Global___Estimate | None = ...,
+        latency_s: Global___Estimate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_changed_share", b"_changed_share", "_infeasible_share", b"_infeasible_share", "_rejected_share", b"_rejected_share", "accuracy", b"accuracy", "changed_share", b"changed_share", "cost_usd", b"cost_usd", "decided", b"decided", "infeasible_share", b"infeasible_share", "latency_s", b"latency_s", "predicted", b"predicted", "rejected_share", b"rejected_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changed_share", b"_changed_share", "_infeasible_share", b"_infeasible_share", "_rejected_share", b"_rejected_share", "accuracy", b"accuracy", "changed_share", b"changed_share", "continuing", b"continuing", "cost_usd", b"cost_usd", "decided", b"decided", "decisions", b"decisions", "infeasible_share", b"infeasible_share", "latency_s", b"latency_s", "predicted", b"predicted", "rejected_share", b"rejected_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__changed_share: _TypeAlias = _typing.Literal["changed_share"]  # noqa: Y015
+    _WhichOneofArgType__changed_share: _TypeAlias = _typing.Literal["_changed_share", b"_changed_share"]  # noqa: Y015
+    _WhichOneofReturnType__infeasible_share: _TypeAlias = _typing.Literal["infeasible_share"]  # noqa: Y015
+    _WhichOneofArgType__infeasible_share: _TypeAlias = _typing.Literal["_infeasible_share", b"_infeasible_share"]  # noqa: Y015
+    _WhichOneofReturnType__rejected_share: _TypeAlias = _typing.Literal["rejected_share"]  # noqa: Y015
+    _WhichOneofArgType__rejected_share: _TypeAlias = _typing.Literal["_rejected_share", b"_rejected_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__changed_share) -> _WhichOneofReturnType__changed_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__infeasible_share) -> _WhichOneofReturnType__infeasible_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejected_share) -> _WhichOneofReturnType__rejected_share | None: ...
+
+Global___Rehearsal: _TypeAlias = Rehearsal  # noqa: Y015
+
+@_typing.final
+class Figures(_message.Message):
+    """Mean predictions over decisions, the share of exploration included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    LATENCY_P50_S_FIELD_NUMBER: _builtins.int
+    LATENCY_P95_S_FIELD_NUMBER: _builtins.int
+    ENERGY_WH_FIELD_NUMBER: _builtins.int
+    accuracy: _builtins.float
+    """Probability of a correct answer."""
+    cost_usd: _builtins.float
+    """Cost in dollars."""
+    latency_p50_s: _builtins.float
+    """Median latency in seconds; unset where it was never measured."""
+    latency_p95_s: _builtins.float
+    """95 % quantile of latency in seconds; unset where it was never measured."""
+    energy_wh: _builtins.float
+    """Energy in watt-hours."""
+    def __init__(
+        self,
+        *,
+        accuracy: _builtins.float = ...,
+        cost_usd: _builtins.float = ...,
+        latency_p50_s: _builtins.float | None = ...,
+        latency_p95_s: _builtins.float | None = ...,
+        energy_wh: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_p50_s", b"_latency_p50_s", "_latency_p95_s", b"_latency_p95_s", "latency_p50_s", b"latency_p50_s", "latency_p95_s", b"latency_p95_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_p50_s", b"_latency_p50_s", "_latency_p95_s", b"_latency_p95_s", "accuracy", b"accuracy", "cost_usd", b"cost_usd", "energy_wh", b"energy_wh", "latency_p50_s", b"latency_p50_s", "latency_p95_s", b"latency_p95_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__latency_p50_s: _TypeAlias = _typing.Literal["latency_p50_s"]  # noqa: Y015
+    _WhichOneofArgType__latency_p50_s: _TypeAlias = _typing.Literal["_latency_p50_s", b"_latency_p50_s"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p95_s: _TypeAlias = _typing.Literal["latency_p95_s"]  # noqa: Y015
+    _WhichOneofArgType__latency_p95_s: _TypeAlias = _typing.Literal["_latency_p95_s", b"_latency_p95_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p50_s) -> _WhichOneofReturnType__latency_p50_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p95_s) -> _WhichOneofReturnType__latency_p95_s | None: ...
+
+Global___Figures: _TypeAlias = Figures  # noqa: Y015
+
+@_typing.final
+class Estimate(_message.Message):
+    """A mean by self-normalised inverse propensity over the outcomes of first arms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_OUTCOMES_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """The mean."""
+    standard_error: _builtins.float
+    """Its standard error."""
+    outcomes: _builtins.int
+    """Outcomes that went in."""
+    effective_outcomes: _builtins.float
+    """Equally weighted outcomes that would tell as much."""
+    support: _builtins.float
+    """Mean weight: about 1 where the log has tried what the slo would take; below it the
+    estimate is one of a part of the queries.
+    """
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        standard_error: _builtins.float = ...,
+        outcomes: _builtins.int = ...,
+        effective_outcomes: _builtins.float = ...,
+        support: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_outcomes", b"effective_outcomes", "mean", b"mean", "outcomes", b"outcomes", "standard_error", b"standard_error", "support", b"support"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Estimate: _TypeAlias = Estimate  # noqa: Y015

@@ -50,6 +50,11 @@ class SlosStub:
                 request_serializer=router_dot_v1_dot_slos__pb2.PutSloRequest.SerializeToString,
                 response_deserializer=router_dot_v1_dot_slos__pb2.PutSloResponse.FromString,
                 _registered_method=True)
+        self.DryRunSlo = channel.unary_unary(
+                '/router.v1.Slos/DryRunSlo',
+                request_serializer=router_dot_v1_dot_slos__pb2.DryRunSloRequest.SerializeToString,
+                response_deserializer=router_dot_v1_dot_slos__pb2.DryRunSloResponse.FromString,
+                _registered_method=True)
 
 
 class SlosServicer:
@@ -77,6 +82,14 @@ class SlosServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DryRunSlo(self, request, context):
+        """Says what an slo would have done on the tenant's logged decisions; writes nothing.
+        Needs the admin role and some seconds: give the call a deadline of a minute.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SlosServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_SlosServicer_to_server(servicer, server):
                     servicer.PutSlo,
                     request_deserializer=router_dot_v1_dot_slos__pb2.PutSloRequest.FromString,
                     response_serializer=router_dot_v1_dot_slos__pb2.PutSloResponse.SerializeToString,
+            ),
+            'DryRunSlo': grpc.unary_unary_rpc_method_handler(
+                    servicer.DryRunSlo,
+                    request_deserializer=router_dot_v1_dot_slos__pb2.DryRunSloRequest.FromString,
+                    response_serializer=router_dot_v1_dot_slos__pb2.DryRunSloResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +196,33 @@ class Slos:
             '/router.v1.Slos/PutSlo',
             router_dot_v1_dot_slos__pb2.PutSloRequest.SerializeToString,
             router_dot_v1_dot_slos__pb2.PutSloResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DryRunSlo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/router.v1.Slos/DryRunSlo',
+            router_dot_v1_dot_slos__pb2.DryRunSloRequest.SerializeToString,
+            router_dot_v1_dot_slos__pb2.DryRunSloResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class SlosStub:
     """Gets an slo, the current version or a named one."""
     PutSlo: _grpc.UnaryUnaryMultiCallable[_slos_pb2.PutSloRequest, _slos_pb2.PutSloResponse]
     """Writes a new version of an slo."""
+    DryRunSlo: _grpc.UnaryUnaryMultiCallable[_slos_pb2.DryRunSloRequest, _slos_pb2.DryRunSloResponse]
+    """Says what an slo would have done on the tenant's logged decisions; writes nothing.
+    Needs the admin role and some seconds: give the call a deadline of a minute.
+    """
 
 @_typing.type_check_only
 class SlosAsyncStub(SlosStub):
@@ -51,6 +55,10 @@ class SlosAsyncStub(SlosStub):
     """Gets an slo, the current version or a named one."""
     PutSlo: _aio.UnaryUnaryMultiCallable[_slos_pb2.PutSloRequest, _slos_pb2.PutSloResponse]  # type: ignore[assignment]
     """Writes a new version of an slo."""
+    DryRunSlo: _aio.UnaryUnaryMultiCallable[_slos_pb2.DryRunSloRequest, _slos_pb2.DryRunSloResponse]  # type: ignore[assignment]
+    """Says what an slo would have done on the tenant's logged decisions; writes nothing.
+    Needs the admin role and some seconds: give the call a deadline of a minute.
+    """
 
 class SlosServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the caller's own tenant's slos; writing needs the admin role."""
@@ -78,5 +86,15 @@ class SlosServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_slos_pb2.PutSloResponse, _abc.Awaitable[_slos_pb2.PutSloResponse]]:
         """Writes a new version of an slo."""
+
+    @_abc_1.abstractmethod
+    def DryRunSlo(
+        self,
+        request: _slos_pb2.DryRunSloRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_slos_pb2.DryRunSloResponse, _abc.Awaitable[_slos_pb2.DryRunSloResponse]]:
+        """Says what an slo would have done on the tenant's logged decisions; writes nothing.
+        Needs the admin role and some seconds: give the call a deadline of a minute.
+        """
 
 def add_SlosServicer_to_server(servicer: SlosServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

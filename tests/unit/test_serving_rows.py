@@ -13,13 +13,15 @@ from router import pipeline
 from router.bundle.embedder import load_embedder
 from router.bundle.loader import load_archive
 from router.clients import replies
+from router.clients.messages import slo_message
 from router.errors import InvalidInput
 from router.loading import bind, learned
 from router.policy.choice import choose
+from router.policy.worth import worth
 from router.policy.explain import explain
 from router.policy.policy import Policy, static_policy
 from router.serving.asked import again, asked
-from router.serving.messages import arm_from, slo_message, slo_of
+from router.serving.messages import arm_from, slo_of
 from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
 from router.serving.state import State
 from router.slo import Slo
@@ -59,7 +61,7 @@ def decision(predictions: Predictions) -> Decision:
         occurred_at=NOW,
         arms=STATE.policy.arms,
         predictions=predictions,
-        choice=choose(predictions, eligible, slo, Bounds(), None),
+        choice=choose(standing(predictions), eligible, slo, Bounds(), worth(slo, None)),
         difficulty=0.25,
         input_tokens=3,
         slo=slo,
