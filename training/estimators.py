@@ -47,6 +47,16 @@ def _loss(raw: Floats, rows: Rows) -> float:
     return float(np.average(losses, weights=rows.weight))
 
 
+def _remoteness(folded: _Folded, bases: dict[int, Base]) -> Floats:
+    """How remote queries are of what was learnt of the other folds, (q, 2); NaN elsewhere."""
+    found = np.full((len(folded.contexts), 2), np.nan)
+    for number, base in bases.items():
+        inside = folded.inside(number)
+        for part in parts(len(inside), len(base.signals.arrays_.landmarks)):
+            found[inside[part]] = base.signals.remoteness(folded.contexts.take(inside[part]))
+    return found
+
+
 class AccuracyModel:
     """Predicts the log-odds of a correct answer from a context and an arm.
 
@@ -54,6 +64,7 @@ class AccuracyModel:
     of the rows' queries as what was learnt of the other folds has them, NaN elsewhere.
     Where the log has propensities, `weighted_` tells whether the head that was fitted by
     them has the lesser out-of-fold loss by them; else they add variance and nothing more.
+    `remoteness_` (q, 2) are its parts, out of fold as well, of `router.policy.novelty`.
     """
 
     def __init__(
@@ -75,6 +86,7 @@ class AccuracyModel:
             number: self._base(contexts, scored.take(fold[scored.query] != number))
             for number in folded.numbers
         }
+        self.remoteness_ = _remoteness(folded, bases)
         columns = self._columns(contexts, scored, fold[scored.query], bases)
         ways = [scored] if scored.even else [scored, scored.unweighted()]
         found = [self._out_of_fold(folded, columns, way, bases) for way in ways]

@@ -188,7 +188,7 @@ class NewArm:
         )
         return np.array(
             [
-                found.accuracy
+                found.predictions.accuracy
                 for start in range(0, len(contexts), _PART)
                 for found in predictor.predict(contexts[start : start + _PART])
             ]

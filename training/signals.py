@@ -14,6 +14,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.preprocessing import normalize
 
 from router.policy.features import TEXT_FEATURES
+from router.policy.novelty import Strangeness
 from router.policy.signals import SIGNALS, SignalArrays, Signals
 from router.types import Floats, Mask
 from training.contexts import Buckets, Contexts
@@ -115,6 +116,11 @@ class SignalModel:
     def signals(self, contexts: Contexts) -> Floats:
         """The signals of n contexts, shape (n, a, s)."""
         return self.signals_(contexts.values, contexts.words)
+
+    def remoteness(self, contexts: Contexts) -> Floats:
+        """The parts of remoteness of n contexts, shape (n, 2)."""
+        near = self.signals_.nearness(self.signals_.place(contexts.values))
+        return Strangeness(self.arrays_.rarity).parts(near, contexts.words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

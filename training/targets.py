@@ -24,6 +24,7 @@ from training.contexts import Encoded
 from training.dataset import Dataset
 from training.evaluation import Figures, Predicted, prediction_figures, routing_figures
 from training.learner import Forecast, Learner
+from training.novelty import reference
 from training.samples import Samples
 from training.spending import LatencyShape, finish
 from training.tradeoffs import continued, traced
@@ -152,6 +153,7 @@ def _arrays(learner: Learner, adjusted: Adjusted) -> Mapping[str, NDArray[Any]]:
         "mean_accuracy": accuracy.base_.table.mean_accuracy_,
         "mean_cost_usd": accuracy.base_.table.mean_cost_usd_,
         **accuracy.arrays().to_mapping(),
+        **reference(accuracy.remoteness_).to_mapping(),
         **adjusted.calibration.to_mapping(),
         **learner.spending_.finished(adjusted.latency).to_mapping(),
         **adjusted.tradeoff.to_mapping(),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from router.policy.features import Context
-from router.policy.priors import LATENCY_SPREAD, prior
+from router.policy.predictor import Predicted
+from router.policy.priors import LATENCY_SPREAD, calls, prior
 from router.types import Arm, Catalog, Floats, Predictions
 
 CHARS_PER_TOKEN = 4.0
@@ -29,15 +30,18 @@ class StaticPredictor:
         self._priors = [
             prior(arm, model) for arm, model in zip(self._arms, self._models, strict=True)
         ]
+        self._calls = np.array([calls(arm) for arm in self._arms])
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The catalog's arms."""
         return self._arms
 
-    def predict(self, contexts: Sequence[Context]) -> list[Predictions]:
+    def predict(self, contexts: Sequence[Context]) -> list[Predicted]:
         """Priors of each arm; the interval is wide, since nothing was measured."""
-        return [self._predict(context) for context in contexts]
+        return [
+            Predicted(context=context, predictions=self._predict(context)) for context in contexts
+        ]
 
     def _predict(self, context: Context) -> Predictions:
         accuracy = self._column("accuracy")
@@ -53,7 +57,7 @@ class StaticPredictor:
             latency_p95_s=latency_s[:, 1],
             latency_p99_s=latency_s[:, 2],
             output_tokens=tokens,
-            energy_wh=(context.input_tokens + tokens) * per_token,
+            energy_wh=(context.input_tokens * self._calls + tokens) * per_token,
         )
 
     def _column(self, name: str) -> Floats:

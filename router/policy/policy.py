@@ -13,10 +13,12 @@ from router.policy.evidence import EvidenceModel
 from router.policy.fallback import StaticPredictor, estimate_tokens
 from router.policy.features import Context, FeatureSpec
 from router.policy.planning import Continuation
-from router.policy.predictor import Booster, LearnedPredictor, Predictor
+from router.policy.predictor import Booster, LearnedPredictor, Predicted, Predictor
 from router.policy.sampling import SamplingModel
 from router.policy.tradeoff import CONTINUED, Tradeoff
-from router.types import Arm, Catalog, Floats, PolicySource, Predictions, Strategy
+from router.types import Arm, Catalog, Floats, PolicySource, Strategy
+
+__all__ = ["Learned", "Policy", "Predicted", "Reader", "static_policy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +31,6 @@ class Reader:
     def read(self, texts: Sequence[str]) -> list[Context]:
         """The contexts of some queries."""
         return self.features.contexts(texts, self.embedder)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
-    """What a policy makes of a query alone, before any slo: its context and predictions."""
-
-    context: Context
-    predictions: Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +62,7 @@ class Policy:
         Together they cost less than one by one, and come out the same bit for bit.
         """
         contexts = self.reader.read(texts) if self.reader else [_estimated(text) for text in texts]
-        return [
-            Predicted(context=context, predictions=predictions)
-            for context, predictions in zip(contexts, self.predictor.predict(contexts), strict=True)
-        ]
+        return self.predictor.predict(contexts)
 
     def difficulty(self, accuracy: Floats, cost_usd: Floats) -> float:
         """1 - predicted accuracy of the cheapest single-pass arm (of all, if there is none)."""

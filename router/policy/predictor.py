@@ -17,9 +17,11 @@ from router.policy.arms import ARM_FEATURES, describe
 from router.policy.bundled import Bundled
 from router.policy.calibration import Calibration
 from router.policy.features import ROW_FEATURES, TEXT_FEATURES, Context
+from router.policy.novelty import NoveltyArrays, Strangeness
 from router.policy.priors import expected_accuracy
 from router.policy.signals import SIGNALS, SignalArrays, Signals
 from router.policy.spending import SpendingArrays, SpendingPredictor
+from router.policy.words import Words
 from router.types import Arm, Catalog, Floats, Model, Predictions
 
 
@@ -33,6 +35,19 @@ class Booster(Protocol):
         """What each column adds to the raw scores, then what any row has; shape (n, f + 1)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What a policy makes of a query alone, before any slo: its context and predictions.
+
+    `novelty` is how unlike the training queries it is: the share of those that were less
+    so, None where the policy does not say.
+    """
+
+    context: Context
+    predictions: Predictions
+    novelty: float | None = None
+
+
 class Predictor(Protocol):
     """Predicts for a fixed row of arms. Pure and thread-safe: same context, same numbers."""
 
@@ -40,7 +55,7 @@ class Predictor(Protocol):
     def arms(self) -> tuple[Arm, ...]:
         """The arms, in the order of every prediction."""
 
-    def predict(self, contexts: Sequence[Context]) -> list[Predictions]:
+    def predict(self, contexts: Sequence[Context]) -> list[Predicted]:
         """What each arm is expected to bring for each context; arrays of shape (a,).
 
         Contexts that are predicted together cost less, and come out the same bit for bit.
@@ -108,6 +123,8 @@ class LearnedPredictor:
         learnt = SignalArrays.from_mapping(arrays)
         self.signal_arrays = learnt.bind(place, catalog.arms, expected)
         self._signals = Signals(self.signal_arrays)
+        self._strangeness = Strangeness(learnt.rarity)
+        self._reference = NoveltyArrays.found(arrays)
         self.calibration = Calibration.from_mapping(arrays).bind(place, catalog.arms)
         self._descriptors = np.array(
             [
@@ -132,16 +149,19 @@ class LearnedPredictor:
         rows[:, :, _DESCRIBED:] = self._descriptors
         return rows.reshape(-1, len(ROW_FEATURES))
 
-    def predict(self, contexts: Sequence[Context]) -> list[Predictions]:
+    def predict(self, contexts: Sequence[Context]) -> list[Predicted]:
         """As Predictor says."""
         values = np.stack([context.values for context in contexts])
         input_tokens = np.array([context.input_tokens for context in contexts], np.float64)
-        signals = self._signals(values, [context.words for context in contexts])
+        words = [context.words for context in contexts]
+        place = self._signals.place(values)
+        near = self._signals.nearness(place)
+        signals = self._signals.at(place, near, words)
         trees = self._booster.predict(self.rows(values, signals), raw_score=True, num_threads=1)
         raw = self._signals.start(signals) + trees.reshape(len(values), -1)
         accuracy, low, high = self.calibration(raw)
         spent = self._spending.predict(values, input_tokens)
-        return [
+        predictions = [
             Predictions(
                 accuracy=accuracy[row],
                 accuracy_low=low[row],
@@ -155,6 +175,18 @@ class LearnedPredictor:
             )
             for row in range(len(values))
         ]
+        novelty = self._novelty(near, words)
+        return [
+            Predicted(context=context, predictions=found, novelty=share)
+            for context, found, share in zip(contexts, predictions, novelty, strict=True)
+        ]
+
+    def _novelty(self, near: Floats, words: Sequence[Words]) -> Sequence[float | None]:
+        """The novelty of each of n texts, near (n, k) to the landmarks."""
+        if self._reference is None:
+            return [None] * len(words)
+        found: list[float] = self._reference.novelty(self._strangeness.parts(near, words)).tolist()
+        return found
 
     def makeup(self, context: Context, places: Sequence[int]) -> Makeup:
         """What the predictions of the arms at some places are made of; costs more than they do."""

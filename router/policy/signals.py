@@ -115,7 +115,10 @@ class Signals:
         Contexts that are read together come out the same bit for bit.
         """
         place = self.place(contexts)
-        near = self.nearness(place)
+        return self.at(place, self.nearness(place), words)
+
+    def at(self, place: Floats, near: Floats, words: Sequence[Words]) -> Floats:
+        """The signals of contexts whose place (n, f) and nearness (n, k) are known."""
         neighbours = self._neighbours(near)
         found = np.stack(
             (
@@ -127,7 +130,7 @@ class Signals:
             axis=2,
         )
         shared = found[:, :1]
-        signals = np.empty((len(contexts), self._arms, len(SIGNALS)))
+        signals = np.empty((len(place), self._arms, len(SIGNALS)))
         signals[:, :, :_OWN] = found[:, 1:] + shared * _ADDED + self._arrays.base[:, None]
         signals[:, :, _OWN:] = shared + self._arrays.mean
         return log_odds(signals)
