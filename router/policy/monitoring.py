@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
+from router.conditions import MonitorState
 from router.errors import InvalidInput
 from router.policy.betting import Capital, odds_at
 from router.types import Floats
 
 AT_RISK = 2.0
 """The capital from which an slo is at risk: half of the streams at the floor never see it."""
-
-
-class MonitorState(StrEnum):
-    """What the outcomes so far say of an accuracy floor.
-
-    Broken: at the stated confidence, accuracy has been below the floor; it stays so. At
-    risk: the capital, as it is now, has doubled at least. Holding: neither; with few
-    outcomes that is no proof, which is why a statement carries its interval and coverage.
-    """
-
-    HOLDING = "holding"
-    AT_RISK = "at_risk"
-    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +207,12 @@ class Monitor:
 
     @property
     def state(self) -> MonitorState:
-        """Whether the floor holds, is at risk or is broken."""
+        """What the outcomes so far say of the floor.
+
+        Broken: at the stated confidence accuracy has been below it; this stays so. At risk:
+        the capital, as it is now, has doubled at least. Holding: neither; with few outcomes
+        that is no proof, which is why a statement has an interval and a coverage.
+        """
         if self.highest >= self.alarm_at:
             return MonitorState.BROKEN
         return MonitorState.AT_RISK if self.capital.total >= AT_RISK else MonitorState.HOLDING

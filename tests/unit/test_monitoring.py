@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.conditions import MonitorState
 from router.errors import InvalidInput
 from router.policy.betting import Capital, odds_at
-from router.policy.monitoring import AT_RISK, Monitor, MonitorState, Tally
+from router.policy.monitoring import AT_RISK, Monitor, Tally
 from router.types import Floats
 from tests.promises.monitoring import Scores, alarms, detection
 
