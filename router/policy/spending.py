@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from router.policy.bundled import Bundled
+from router.policy.latency import Shape, quantiles_of, shape
 from router.policy.priors import LATENCY_SPREAD, calls, prior
 from router.types import Arm, Catalog, Floats, Model
 
@@ -51,14 +52,45 @@ class SpendingArrays(Bundled):
     def bind(
         self, trained: Sequence[Arm], arms: Sequence[Arm], models: Sequence[Model]
     ) -> SpendingArrays:
-        """The arrays of these arms, priors where one was not trained on; a model per arm."""
+        """The arrays of these arms, priors where one was not trained on; a model per arm.
+
+        The latency of an arm that has none is that of a pass of its model, where one has,
+        in the shape of its strategy.
+        """
         bound = prior_arrays(arms, models, self.weights.shape[-1] - 1)
         index = {arm.key: row for row, arm in enumerate(trained)}
         places = [place for place, arm in enumerate(arms) if arm.key in index]
         rows = [index[arms[place].key] for place in places]
         for name in self.__slots__:
             getattr(bound, name)[places] = getattr(self, name)[rows]
+        self._time_unmeasured(bound, trained, arms)
         return bound
+
+    def _time_unmeasured(
+        self, bound: SpendingArrays, trained: Sequence[Arm], arms: Sequence[Arm]
+    ) -> None:
+        """Times arms whose latency was never measured by a pass of their model that was."""
+        known = np.flatnonzero(~np.isnan(self.weights[:, LATENCY, 0])).tolist()
+        measured = {trained[row].key for row in known}
+        passes = [row for row in known if shape(trained[row]).one_pass]
+        passes.sort(key=lambda row: -shape(trained[row]).length)
+        shortest = {trained[row].model: row for row in passes}
+        for place, arm in enumerate(arms):
+            row = shortest.get(arm.model)
+            if row is not None and arm.key not in measured:
+                self._time_like(bound, place, row, shape(arm).over(shape(trained[row])))
+
+    def _time_like(self, bound: SpendingArrays, place: int, row: int, shaped: Shape) -> None:
+        """Times the arm at `place` as a strategy of that shape over passes like those of `row`."""
+        one_pass = self.latency_quantiles[row]
+        found = quantiles_of(shaped, one_pass)
+        longer = found[0] - one_pass[0]
+        for figure in (LATENCY, SPREAD):
+            bound.weights[place, figure] = self.weights[row, figure]
+            bound.bounds[place, figure] = self.bounds[row, figure]
+        bound.weights[place, LATENCY, 0] += longer
+        bound.bounds[place, LATENCY] += longer
+        bound.latency_quantiles[place] = found - longer
 
 
 def prior_arrays(arms: Sequence[Arm], models: Sequence[Model], columns: int) -> SpendingArrays:

@@ -22,6 +22,7 @@ from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
 from router.serving.routing import DEFAULT_SLO, Clock, Routing, utc_now
 from router.serving.rows import FIGURES, arm_of, dump, predictions, read
+from router.serving.sightings import Reported, Watch, unwatched
 from router.serving.state import Current, State
 from router.serving.tenants import TenantDirectory
 from router.slo import Slo
@@ -53,9 +54,11 @@ class Continuing:
         tenants: TenantDirectory,
         routing: Routing,
         clock: Clock = utc_now,
+        watch: Watch = unwatched,
     ) -> None:
         self._current, self._outbox, self._decisions = current, outbox, decisions
         self._tenants, self._routing, self._clock = tenants, routing, clock
+        self._watch = watch
 
     async def go_on(self, request: ContinueRequest, caller: Identity) -> ContinueResponse:
         """The reply, once the attempt is in the outbox; the same evidence again: the same reply.
@@ -131,7 +134,9 @@ class Continuing:
             digest=hashlib.sha256(repr(attempt.evidence).encode()).digest(),
             row=dump(row),
         )
-        return read(self._put(record, attempt.number).row)
+        kept = self._put(record, attempt.number)
+        self._watch(_reported(attempt, row))
+        return read(kept.row)
 
     def _put(self, record: Record, number: int) -> Record:
         try:
@@ -186,6 +191,18 @@ class Continuing:
             arms = self._current.state.arms
             reply.next.CopyFrom(predictions({"arms": [key], **predicted}, [0], arms)[0])
         return reply
+
+
+def _reported(attempt: _Attempt, row: Row) -> Reported:
+    """What the attempt shows of its backend."""
+    return Reported(
+        tenant_id=row["tenant_id"],
+        decision_id=row["decision_id"],
+        attempt=attempt.number,
+        now_s=row["occurred_at"].timestamp(),
+        latency_s=attempt.evidence.latency_s,
+        failed=False,
+    )
 
 
 def _same(row: Row, evidence: Evidence) -> Row:

@@ -11,6 +11,7 @@ from router.serving import fields
 from router.serving.decisions import Decisions
 from router.serving.routing import Clock, utc_now
 from router.serving.rows import dump
+from router.serving.sightings import Reported, Watch, unwatched
 from router.store.seams import Kind, Outbox, Record
 from router.types import Identity
 from router.v1.router_pb2 import ReportOutcomeRequest
@@ -21,8 +22,15 @@ MOST_ATTEMPT = 99
 class Outcomes:
     """Checks and logs outcomes; asks nobody, so that it works while Postgres is away."""
 
-    def __init__(self, outbox: Outbox, decisions: Decisions, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        decisions: Decisions,
+        clock: Clock = utc_now,
+        watch: Watch = unwatched,
+    ) -> None:
         self._outbox, self._decisions, self._clock = outbox, decisions, clock
+        self._watch = watch
 
     def report(self, request: ReportOutcomeRequest, caller: Identity) -> UUID:
         """The outcome's id, once it is in the outbox.
@@ -48,7 +56,21 @@ class Outcomes:
                 row=row,
             )
         )
+        self._show(request, caller.tenant_id, decision_id)
         return outcome_id
+
+    def _show(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
+        """Says what the attempt shows of its backend."""
+        self._watch(
+            Reported(
+                tenant_id=tenant_id,
+                decision_id=decision_id,
+                attempt=request.attempt,
+                now_s=self._clock().timestamp(),
+                latency_s=fields.amount(request, "latency_s"),
+                failed=bool(request.error),
+            )
+        )
 
     def _row(
         self,

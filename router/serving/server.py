@@ -17,19 +17,23 @@ from router.bundle.embedder import load_embedder
 from router.errors import ConfigurationError
 from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, SlosServicer
 from router.serving.auth import Callers, CertificateCallers, KeyCallers, OpenCallers
+from router.serving.backends import Board
 from router.serving.continuing import Continuing
 from router.serving.decisions import Decisions
 from router.serving.edge import Edge, Rpc
+from router.serving.exchange import Exchange
 from router.serving.outcomes import Outcomes
 from router.serving.reload import Bundles, Reloader
 from router.serving.router_servicer import RouterServicer
 from router.serving.routing import Routing
-from router.serving.stores import Stores
+from router.serving.sightings import Sightings
+from router.serving.stores import Stores, outbox_path
 from router.serving.telemetry import Metrics, logger
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
 from router.serving.tracing import tracer
 from router.settings import Authentication, Settings
+from router.store.neighbour import Neighbour
 
 SERVICES = ("router.v1.Router", "router.v1.Slos", "router.v1.Catalog", "router.v1.Policies")
 MAX_MESSAGE_BYTES = 4 << 20
@@ -56,9 +60,12 @@ class Room:
     reloader: Reloader
     bundles: Bundles
     metrics: Metrics
+    backends: Board
 
 
-def furnish(settings: Settings, stores: Stores, registry: CollectorRegistry) -> Room:
+def furnish(
+    settings: Settings, stores: Stores, registry: CollectorRegistry, worker: int = 0
+) -> Room:
     """Loads the state and wires the parts; blocks. Raises Unavailable or MigrationNeeded."""
     metrics = Metrics(registry)
     threads = Threads(settings.default_deadline_s)
@@ -74,7 +81,19 @@ def furnish(settings: Settings, stores: Stores, registry: CollectorRegistry) -> 
         metrics=metrics,
         log=logger(),
     )
-    return Room(settings, stores, threads, verifying, tenants, reloader, bundles, metrics)
+    board = _board(settings, worker, metrics)
+    return Room(settings, stores, threads, verifying, tenants, reloader, bundles, metrics, board)
+
+
+def _board(settings: Settings, worker: int, metrics: Metrics) -> Board:
+    """The board of backends; it reads outboxes, its worker's own first, on its own connections."""
+    workers = sorted(range(settings.workers), key=lambda each: each != worker)
+    return Board(
+        Sightings([Neighbour(outbox_path(settings, each)) for each in workers]),
+        Exchange(settings.outbox_dir, worker, settings.workers),
+        metrics,
+        logger(),
+    )
 
 
 def methods(room: Room) -> list[Rpc]:
@@ -97,12 +116,13 @@ def methods(room: Room) -> list[Rpc]:
         decisions=decisions,
         tenants=room.tenants,
         routing=routing,
+        watch=room.backends.report,
     )
     router = RouterServicer(
         current=current,
         routing=routing,
         continuing=continuing,
-        outcomes=Outcomes(stores.outbox, decisions),
+        outcomes=Outcomes(stores.outbox, decisions, watch=room.backends.report),
         decisions=decisions,
         tenants=room.tenants,
     )
@@ -155,6 +175,7 @@ async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     room.reloader.start()
+    room.backends.start()
     ready.set()
     await stop.wait()
     await healthy.enter_graceful_shutdown()
@@ -176,6 +197,7 @@ def _introspection(server: grpc.aio.Server) -> Any:
 
 def _close(room: Room) -> None:
     room.reloader.close()
+    room.backends.close()
     room.threads.close()
     room.verifying.close()
     room.stores.outbox.close()

@@ -11,6 +11,7 @@ import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from router.conditions import Backend
 from router.types import Decision
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
@@ -86,6 +87,26 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self._slowdown = Gauge(
+            "leadline_backend_slowdown",
+            "Recent latency of a model over what is predicted",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._available = Gauge(
+            "leadline_backend_available",
+            "1 while a model may be chosen, 0 while it fails",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._probes = Counter(
+            "leadline_backend_probes",
+            "Decisions that took a model in trouble, to see how it does",
+            ("model",),
+            registry=registry,
+        )
         self._by_decision: dict[tuple[str, int, str], Counter] = {}
 
     def of(self, method: str) -> tuple[Callable[[str], None], Callable[[float], None]]:
@@ -108,6 +129,15 @@ class Metrics:
             child = self._decisions.labels(place[0], str(place[1]), status)
             self._by_decision[place] = child
         child.inc()
+
+    def backend(self, model: str, backend: Backend) -> None:
+        """Shows how a model's backend does now."""
+        self._slowdown.labels(model).set(backend.slowdown)
+        self._available.labels(model).set(backend.available)
+
+    def probed(self, model: str) -> None:
+        """Counts a decision that was a probe."""
+        self._probes.labels(model).inc()
 
     def reloaded(self, result: str) -> None:
         """Counts a reload: done, refused or failed."""

@@ -40,7 +40,7 @@ def main() -> int:
     import_module("lightgbm")  # it takes a second, which the first policy must not wait for
     try:
         stores = open_stores(assignment.settings, assignment.dsn, assignment.worker)
-        room = furnish(assignment.settings, stores, CollectorRegistry())
+        room = furnish(assignment.settings, stores, CollectorRegistry(), assignment.worker)
         uvloop.run(_serve(room, assignment.port))
     except LeadlineError as error:
         _report({"error": error.message, "kind": type(error).__name__})

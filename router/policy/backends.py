@@ -1,0 +1,213 @@
+"""How each model's backend does now, from what attempts showed of it. Pure: time is an argument.
+
+Slowdown. An attempt shows the logarithm of its latency over the median that was predicted
+for it. The estimate is the median of a model's last 64, where one counts half as much when
+16 newer ones have ended, or 10 s have passed (a pause counts as at most 5 s, so that
+nothing is forgotten for want of news). It moves away from 1 only when it is more than 2.5
+standard errors and a factor of 1.2 from it, and is then shrunk towards 1 by how uncertain
+it is: log slowdown = m t^2 / (t^2 + se^2), se = 1.25 spread / sqrt(n), t = log 2.
+
+Circuit. A model whose attempts fail, at least three and at least half by the same weights,
+is open: not available. Two attempts in turn that began after that and did not fail close it.
+
+Probes. Whom nobody uses nobody measures. So a model that is open, or slow, is named as if
+it did as predicted in the conditions of single decisions: one that then takes it is a
+probe. There is at most one per interval, which is 2 s at first, doubles with each probe up
+to 20 s, and is 2 s again once an attempt that began after the trouble did well; and none
+while other attempts show how the backend does. Which decision is a probe depends on times
+and on earlier outcomes, never on its own query or draws. So it is an ordinary decision
+under the conditions that its row holds, and its propensity given those is exact. After ten
+minutes without any news a model counts as normal.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.conditions import Backend
+from router.types import Floats
+
+MOST_KEPT = 64
+HALF_LIFE_ATTEMPTS, HALF_LIFE_S, LONGEST_PAUSE_S = 16.0, 10.0, 5.0
+LEAST_FACTOR, LEAST_ERRORS = 1.2, 2.5
+SLOWEST, FASTEST = 32.0, 0.5
+FAILED_SHARE, LEAST_FAILED, GOOD_TO_CLOSE = 0.5, 3, 2
+FIRST_PROBE_S, LONGEST_PROBE_S = 2.0, 20.0
+FORGOTTEN_S = 600.0
+
+PROBED = Backend()
+"""What a model that is probed is named with: as if it did as predicted."""
+
+_SPREAD, _SPREAD_COUNTS = 0.6, 4.0
+_LEAST_SPREAD = 0.1
+_PRIOR = math.log(2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Seen:
+    """What one attempt showed of its model's backend; times in epoch seconds.
+
+    `log_ratio` is the logarithm of its latency over the median predicted for it, None
+    where either is unknown.
+    """
+
+    ended_s: float
+    started_s: float
+    failed: bool = False
+    log_ratio: float | None = None
+
+
+def seen(
+    started_s: float,
+    now_s: float,
+    *,
+    latency_s: float | None = None,
+    median_s: float | None = None,
+    failed: bool = False,
+) -> Seen | None:
+    """What an attempt showed, reported at `now_s`; None where it tells nothing of its backend.
+
+    A failed attempt's latency is not that of an answer.
+    """
+    ratio = None
+    if latency_s and median_s and not failed and 0.0 < latency_s < math.inf and median_s > 0.0:
+        ratio = math.log(latency_s / median_s)
+    if ratio is None and latency_s is None and not failed:
+        return None
+    ended_s = now_s if latency_s is None else min(started_s + latency_s, now_s)
+    return Seen(ended_s=ended_s, started_s=started_s, failed=failed, log_ratio=ratio)
+
+
+class Track:
+    """One model's backend: what was seen of it lately, and when to probe it."""
+
+    def __init__(self) -> None:
+        self.slowdown = 1.0
+        self.opened_s: float | None = None
+        self.probes = 0
+        self._kept: list[Seen] = []
+        self._good = 0
+        self._interval_s = FIRST_PROBE_S
+        self._probed_s = self._news_s = -math.inf
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the backend is slow or not available, so that it needs probes."""
+        return self.opened_s is not None or self.slowdown > 1.0
+
+    def backend(self, now_s: float) -> Backend:
+        """How it does, the probes aside."""
+        if now_s - max(self._news_s, self._probed_s) > FORGOTTEN_S:
+            return PROBED
+        return Backend(slowdown=self.slowdown, available=self.opened_s is None)
+
+    @property
+    def due_s(self) -> float:
+        """When it may be probed next; infinite while there is no need."""
+        if not self.troubled:
+            return math.inf
+        return max(self._probed_s + self._interval_s, self._news_s + FIRST_PROBE_S)
+
+    def probed(self, now_s: float) -> None:
+        """Notes that a decision took it as a probe."""
+        self.probes += 1
+        self._probed_s = max(self._probed_s, now_s)
+        self._interval_s = min(2.0 * self._interval_s, LONGEST_PROBE_S)
+
+    def saw(self, several: Iterable[Seen]) -> None:
+        """Takes in what attempts showed; they may come in any order."""
+        for what in sorted(several):
+            insort(self._kept, what)
+            self._news_s = max(self._news_s, what.ended_s)
+            if self._does_well(what):
+                self._interval_s = FIRST_PROBE_S
+            if self.opened_s is not None and what.started_s >= self.opened_s:
+                self._try_to_close(what)
+        del self._kept[:-MOST_KEPT]
+        if self.opened_s is None:
+            self._open_when_failing()
+        self.slowdown = self._estimate()
+
+    def _does_well(self, what: Seen) -> bool:
+        if what.failed or what.started_s < (self.opened_s or -math.inf):
+            return False
+        return what.log_ratio is None or what.log_ratio <= math.log(max(self.slowdown, 1.0)) / 2.0
+
+    def _open_when_failing(self) -> None:
+        failed = [each.failed for each in self._kept]
+        if sum(failed) < LEAST_FAILED:
+            return
+        weights = _weights(np.array([each.ended_s for each in self._kept]))
+        if weights @ failed >= FAILED_SHARE:
+            self.opened_s = max(each.ended_s for each in self._kept if each.failed)
+            self._good, self._interval_s = 0, FIRST_PROBE_S
+
+    def _try_to_close(self, what: Seen) -> None:
+        self._good = 0 if what.failed else self._good + 1
+        if self._good >= GOOD_TO_CLOSE:
+            self.opened_s = None
+            self._kept = [each for each in self._kept if not each.failed]
+
+    def _estimate(self) -> float:
+        timed = [each for each in self._kept if each.log_ratio is not None]
+        if not timed:
+            return 1.0
+        ended_s = np.array([each.ended_s for each in timed])
+        return estimated(np.array([each.log_ratio for each in timed]), _weights(ended_s))
+
+
+def _weights(ended_s: Floats) -> Floats:
+    """How much each of some attempts counts (n,), of those that ended at rising times; sum 1."""
+    pauses = np.minimum(np.diff(ended_s), LONGEST_PAUSE_S) / HALF_LIFE_S + 1.0 / HALF_LIFE_ATTEMPTS
+    halvings = np.concatenate((np.cumsum(pauses[::-1])[::-1], [0.0]))
+    weights = np.exp2(-halvings)
+    return np.asarray(weights / weights.sum())
+
+
+def estimated(log_ratios: Floats, weights: Floats) -> float:
+    """The slowdown that log ratios (n,) with weights (n,) of sum 1 show, as the module says."""
+    count = 1.0 / float(weights @ weights)
+    middle = _median(log_ratios, weights)
+    spread = 1.48 * _median(np.abs(log_ratios - middle), weights)
+    spread = (_SPREAD_COUNTS * _SPREAD + count * spread) / (_SPREAD_COUNTS + count)
+    error = 1.25 * max(spread, _LEAST_SPREAD) / math.sqrt(count)
+    if abs(middle) < max(math.log(LEAST_FACTOR), LEAST_ERRORS * error):
+        return 1.0
+    shrunk = middle * _PRIOR**2 / (_PRIOR**2 + error**2)
+    return min(max(math.exp(shrunk), FASTEST), SLOWEST)
+
+
+def _median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values)
+    place = int(np.searchsorted(np.cumsum(weights[order]), 0.5))
+    return float(values[order[min(place, len(values) - 1)]])
+
+
+class Backends:
+    """All models' backends, by name. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[str, Track] = {}
+
+    def saw(self, model: str, several: Iterable[Seen]) -> None:
+        """Takes in what attempts of the model showed."""
+        self.tracks.setdefault(model, Track()).saw(several)
+
+    def probed(self, model: str, now_s: float) -> None:
+        """Notes that a decision took the model as a probe."""
+        self.tracks.setdefault(model, Track()).probed(now_s)
+
+    def off_normal(self, now_s: float) -> Mapping[str, Backend]:
+        """The models that do not do as predicted, the probes aside."""
+        found = {model: track.backend(now_s) for model, track in self.tracks.items()}
+        return {model: backend for model, backend in found.items() if backend != PROBED}
+
+    def due(self) -> Mapping[str, float]:
+        """When each model in trouble may be probed next."""
+        found = {model: track.due_s for model, track in self.tracks.items()}
+        return {model: due_s for model, due_s in found.items() if due_s < math.inf}
