@@ -1,6 +1,7 @@
 """Adds what slos as promises need: certificates, monitors, budgets, and why a decision was made.
 
-New columns are nullable or have a constant default, so no row is rewritten.
+New columns are nullable or have a constant default, so no row is rewritten. The indexes on the
+logs hold new rows alone; building them reads the old ones while shipping, not serving, waits.
 """
 
 import sqlalchemy as sa
@@ -19,6 +20,15 @@ alter table models add column if not exists grid_gco2e_per_kwh double precision 
 alter table decisions add column if not exists conditions jsonb;
 alter table decisions add column if not exists reasons jsonb;
 alter table decisions add column if not exists novelty double precision;
+alter table decisions add column if not exists arrival bigint;
+alter table outcomes add column if not exists arrival bigint;
+"""
+
+INDEXES = """
+create index if not exists decisions_arrived
+    on decisions (tenant_id, slo_name, arrival) where arrival is not null;
+create index if not exists outcomes_arrived
+    on outcomes (tenant_id, arrival) where arrival is not null;
 """
 
 # A certificate never changes; the newest of an slo's name is the one in force. A budget's row
@@ -40,7 +50,7 @@ create table monitors (
     tenant_id uuid not null references tenants,
     slo_name text not null,
     state text not null,
-    seen_until timestamptz not null,
+    seen_until bigint not null,
     updated_at timestamptz not null default now(),
     body jsonb not null,
     primary key (tenant_id, slo_name)
@@ -75,6 +85,10 @@ def upgrade() -> None:
         op.execute(_security())
         op.execute(GRANTS)
     op.execute("reset role")
+    with op.get_context().autocommit_block():
+        op.execute("set role leadline_owner")
+        op.execute(INDEXES)
+        op.execute("reset role")
 
 
 def _security() -> str:

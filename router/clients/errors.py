@@ -39,6 +39,7 @@ BY_REASON: Mapping[str, type[LeadlineError]] = {
     "MODEL_NOT_FOUND": NotFound,
     "DECISION_NOT_FOUND": NotFound,
     "POLICY_NOT_FOUND": NotFound,
+    "CERTIFICATE_NOT_FOUND": NotFound,
     "NOT_FOUND": NotFound,
     "REQUEST_ID_REUSED": Conflict,
     "CONFLICT": Conflict,

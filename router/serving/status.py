@@ -31,6 +31,7 @@ CODES: Mapping[str, StatusCode] = {
     "MODEL_NOT_FOUND": StatusCode.NOT_FOUND,
     "DECISION_NOT_FOUND": StatusCode.NOT_FOUND,
     "POLICY_NOT_FOUND": StatusCode.NOT_FOUND,
+    "CERTIFICATE_NOT_FOUND": StatusCode.NOT_FOUND,
     "NOT_FOUND": StatusCode.NOT_FOUND,
     "REQUEST_ID_REUSED": StatusCode.ALREADY_EXISTS,
     "CONFLICT": StatusCode.ABORTED,

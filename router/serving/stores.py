@@ -10,6 +10,7 @@ from router.bundle.signing import SigningKey, trusted_keys
 from router.offline import SIGNING_KEY
 from router.serving.decisions import Finder
 from router.settings import Settings
+from router.store.budgets import PostgresBudgets
 from router.store.catalog import PostgresCatalog
 from router.store.changes import PostgresChanges
 from router.store.decisions import PostgresLog
@@ -17,7 +18,10 @@ from router.store.engine import DatabaseRole, connect
 from router.store.keys import SigningKeys, decision_key
 from router.store.neighbour import Neighbour
 from router.store.outbox import SqliteOutbox
+from router.store.promise_seams import Budgets, Promises
+from router.store.promises import PostgresPromises
 from router.store.registry import PostgresRegistry
+from router.store.rehearsing import PostgresPast
 from router.store.seams import CatalogStore, Changes, Log, Outbox, Registry, Slos
 from router.store.seams import Tenants as TenantStore
 from router.store.slos import PostgresSlos
@@ -33,11 +37,14 @@ class Stores:
     log: Log
     tenants: TenantStore
     slos: Slos
+    promises: Promises
+    budgets: Budgets
     catalog: CatalogStore
     registry: Registry
     admin_catalog: CatalogStore
     admin_registry: Registry
     changes: Changes
+    past: PostgresPast
     signing_keys: SigningKeys
     extra_trusted: Mapping[str, bytes]
     decision_key: bytes
@@ -72,11 +79,14 @@ def open_stores(settings: Settings, dsn: str, worker: int) -> Stores:
         log=PostgresLog(reader),
         tenants=PostgresTenants(reader),
         slos=PostgresSlos(reader),
+        promises=PostgresPromises(reader),
+        budgets=PostgresBudgets(reader),
         catalog=PostgresCatalog(reader),
         registry=PostgresRegistry(reader),
         admin_catalog=PostgresCatalog(admin),
         admin_registry=PostgresRegistry(admin),
         changes=PostgresChanges(reader, dsn),
+        past=PostgresPast(reader),
         signing_keys=SigningKeys(reader),
         extra_trusted=extra_trusted,
         decision_key=key,

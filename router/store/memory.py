@@ -17,6 +17,7 @@ from router.slo import Slo
 from router.store.catalog import arrange, model_not_found
 from router.store.memory_changes import MemoryChanges
 from router.store.memory_outbox import MemoryLog, MemoryOutbox
+from router.store.memory_promises import MemoryArrivals, MemoryBudgets, MemoryPromises
 from router.store.memory_tenants import MemoryTenants
 from router.store.registry import check_rollback, policy_not_found
 from router.store.seams import Topic
@@ -24,10 +25,13 @@ from router.store.slos import next_version, slo_not_found
 from router.types import Arm, Catalog, Model, PolicyRecord, PolicyState, check_arm
 
 __all__ = [
+    "MemoryArrivals",
+    "MemoryBudgets",
     "MemoryCatalog",
     "MemoryChanges",
     "MemoryLog",
     "MemoryOutbox",
+    "MemoryPromises",
     "MemoryRegistry",
     "MemorySlos",
     "MemoryTenants",

@@ -70,6 +70,11 @@ class MemoryOutbox:
         with self._lock:
             return [record for record in self._by_key.values() if record.kind is kind]
 
+    def arrived(self) -> Sequence[Record]:
+        """All records in the order in which they came."""
+        with self._lock:
+            return list(self._by_key.values())
+
 
 class MemoryLog:
     """The Log seam over an outbox whose records arrive at once."""
@@ -80,7 +85,7 @@ class MemoryLog:
     def decision(self, tenant_id: UUID, decision_id: UUID) -> Mapping[str, Any] | None:
         """As the seam says."""
         found = self._outbox.find(Kind.DECISION, tenant_id, decision_id)
-        return None if found is None else _row(found)
+        return None if found is None else row_of(found)
 
     def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Mapping[str, Any] | None:
         """As the seam says."""
@@ -100,12 +105,12 @@ class MemoryLog:
 
     def _rows(self, kind: Kind, tenant_id: UUID, decision_id: UUID) -> list[dict[str, Any]]:
         rows = [
-            _row(record) for record in self._outbox.records(kind) if record.tenant_id == tenant_id
+            row_of(record) for record in self._outbox.records(kind) if record.tenant_id == tenant_id
         ]
         return [row for row in rows if row["decision_id"] == decision_id]
 
 
-def _row(record: Record) -> dict[str, Any]:
+def row_of(record: Record) -> dict[str, Any]:
     """The row as Postgres would give it back."""
     values = orjson.loads(record.row)
     row: dict[str, Any] = {column.name: None for column in LOGS[record.kind].columns}

@@ -3,7 +3,8 @@
 Every seam has a Postgres (or SQLite) form and an in-memory twin in `memory.py`; one
 contract-test class runs against both. All methods are blocking and thread-safe: the
 event loop calls them through `asyncio.to_thread`, but for the outbox, which answers in
-microseconds. Calls that reach Postgres raise Unavailable when it is away.
+microseconds. The seams of slos as promises stand in `promise_seams.py`.
+Calls that reach Postgres raise Unavailable when it is away.
 """
 
 from __future__ import annotations

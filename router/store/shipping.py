@@ -27,9 +27,11 @@ TRUNCATED_WAL_BYTES = 64 << 20
 STAGING = """
 create temporary table staging (kind text, payload jsonb) on commit drop
 """
+# Rows say which transaction brought them: it tells what has arrived for good, and in which order.
 MOVE = """
-insert into {table} select row.* from staging, jsonb_populate_record(null::{table}, payload) as row
-where kind = {kind} on conflict do nothing
+insert into {table} select row.* from staging, jsonb_populate_record(
+    null::{table}, payload || jsonb_build_object('arrival', pg_current_xact_id()::text::bigint)
+) as row where kind = {kind} on conflict do nothing
 """
 
 REFUSED_BY_POSTGRES = (

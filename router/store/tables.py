@@ -174,6 +174,12 @@ decisions = sa.Table(
     sa.Column("conditions", JSONB),
     sa.Column("reasons", JSONB),
     sa.Column("novelty", sa.Double),
+    sa.Column("arrival", sa.BigInteger),
+    sa.Index(
+        "decisions_arrived",
+        *("tenant_id", "slo_name", "arrival"),
+        postgresql_where=sa.text("arrival is not null"),
+    ),
     postgresql_partition_by="RANGE (occurred_at)",
 )
 attempts = sa.Table(
@@ -215,7 +221,13 @@ outcomes = sa.Table(
     sa.Column("confidence", sa.Double),
     _text("error", null=True),
     _text("answer", null=True),
+    sa.Column("arrival", sa.BigInteger),
     sa.Index("outcomes_of_decision", "tenant_id", "decision_id"),
+    sa.Index(
+        "outcomes_arrived",
+        *("tenant_id", "arrival"),
+        postgresql_where=sa.text("arrival is not null"),
+    ),
     postgresql_partition_by="RANGE (decided_at)",
 )
 certificates = sa.Table(
@@ -236,7 +248,7 @@ monitors = sa.Table(
     sa.Column("tenant_id", sa.Uuid, sa.ForeignKey("tenants.tenant_id"), primary_key=True),
     sa.Column("slo_name", sa.Text, primary_key=True),
     _text("state"),
-    _time("seen_until"),
+    sa.Column("seen_until", sa.BigInteger, nullable=False),
     _time("updated_at", now=True),
     sa.Column("body", JSONB, nullable=False),
 )

@@ -74,6 +74,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a fault of Leadline; the log has the details."""
     ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 25
     """DEADLINE_EXCEEDED: the deadline passed before the decision was made; nothing was logged."""
+    ERROR_REASON_CERTIFICATE_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """NOT_FOUND: this tenant has no such certificate."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the closed set that stands in `reason` of the
@@ -133,4 +135,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 """INTERNAL: a fault of Leadline; the log has the details."""
 ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 25
 """DEADLINE_EXCEEDED: the deadline passed before the decision was made; nothing was logged."""
+ERROR_REASON_CERTIFICATE_NOT_FOUND: ErrorReason.ValueType  # 26
+"""NOT_FOUND: this tenant has no such certificate."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from router.conditions import MonitorState
 from router.errors import Conflict, InvalidInput, NotFound
 from router.slo import Slo
 from router.store.catalog import PostgresCatalog
@@ -23,11 +25,14 @@ from router.store.memory import (
     MemoryChanges,
     MemoryLog,
     MemoryOutbox,
+    MemoryPromises,
     MemoryRegistry,
     MemorySlos,
     MemoryTenants,
 )
 from router.store.outbox import SqliteOutbox
+from router.store.promise_seams import Promises
+from router.store.promises import PostgresPromises
 from router.store.registry import PostgresRegistry
 from router.store.seams import (
     CatalogStore,
@@ -44,7 +49,7 @@ from router.store.shipper import Shipper
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
 from router.types import Arm, Capability, Model, PolicyState, Role
-from tests.kit.records import OTHER_TENANT, attempt, decision, outcome
+from tests.kit.records import OTHER_TENANT, attempt, certificate, decision, monitor, outcome
 
 WEAK = Model(name="weak", input_usd_per_mtok=0.1, output_usd_per_mtok=0.2, tier=0)
 STRONG = Model(
@@ -62,6 +67,7 @@ class Store:
     """The seams over one database, or over this process's memory."""
 
     slos: Slos
+    promises: Promises
     catalog: CatalogStore
     registry: Registry
     tenants: Tenants
@@ -79,6 +85,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     changes = PostgresChanges(router, dsn)
     yield Store(
         slos=PostgresSlos(router),
+        promises=PostgresPromises(admin),
         catalog=PostgresCatalog(admin),
         registry=PostgresRegistry(admin),
         tenants=PostgresTenants(admin),
@@ -93,6 +100,7 @@ def memory_store() -> Store:
     changes = MemoryChanges()
     return Store(
         slos=MemorySlos(changes),
+        promises=MemoryPromises(changes),
         catalog=MemoryCatalog(changes),
         registry=MemoryRegistry(changes),
         tenants=MemoryTenants(changes),
@@ -379,8 +387,21 @@ class TestChanges:
         version = store.registry.register(b"one", {}, actor="test").version
         store.registry.promote(version, actor="test")
         store.tenants.create("other", actor="test")
+        store.promises.write_certificate(certificate(tenant), actor="test")
         after = store.changes.revisions()
         assert all(after[topic] > before[topic] for topic in Topic)
+
+    def test_a_monitor_is_announced_when_its_state_changes(
+        self, store: Store, tenant: UUID
+    ) -> None:
+        first = monitor(tenant)
+        further = replace(first, seen_until=9, body={"wealth": 2})
+        broken = replace(further, seen_until=10, state=MonitorState.BROKEN)
+        seen = [store.changes.revisions()[Topic.PROMISES]]
+        for record, before in ((first, None), (further, first), (broken, further)):
+            store.promises.write_monitor(record, before=before, actor="test")
+            seen.append(store.changes.revisions()[Topic.PROMISES])
+        assert [later - earlier for earlier, later in pairwise(seen)] == [1, 0, 1]
 
     def test_a_change_is_heard_at_once(self, store: Store) -> None:
         assert not store.changes.wait(0.05)

@@ -221,7 +221,7 @@ def test_every_write_of_configuration_is_counted(dsn: str) -> None:
         tenant,
         tenant=tenant,
     )
-    monitor = "insert into monitors values (%s, 'n', 'holding', now(), now(), '{}')"
+    monitor = "insert into monitors values (%s, 'n', 'holding', 1, now(), '{}')"
     as_role(dsn, "trainer", monitor, tenant)
     as_role(dsn, "trainer", "update monitors set updated_at = now()")
     as_role(dsn, "trainer", "update monitors set state = 'broken'")

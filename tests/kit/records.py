@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
 
+from router.conditions import MonitorState
 from router.ids import time_of, uuid7
+from router.store.promise_seams import CertificateRecord, MonitorRecord
 from router.store.seams import Kind, Record
 
 TENANT = UUID("11111111-1111-4111-8111-111111111111")
 OTHER_TENANT = UUID("22222222-2222-4222-8222-222222222222")
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def decision(
@@ -81,6 +84,33 @@ def outcome(decided: Record, number: int = 0, **columns: Any) -> Record:
         **columns,
     }
     return _record(Kind.OUTCOME, decided.tenant_id, row_id, row)
+
+
+def certificate(tenant: UUID, name: str = "chat", hour: int = 0, **how: Any) -> CertificateRecord:
+    """A certificate of an slo's name, so many hours after NOW."""
+    values: dict[str, Any] = {
+        "tenant_id": tenant,
+        "certificate_id": uuid4(),
+        "slo_name": name,
+        "slo_version": 3,
+        "policy_version": 7,
+        "created_at": NOW + timedelta(hours=hour),
+        "body": {"n": 1000, "lower_bound": 0.91, "inputs": ["a", None]},
+    }
+    return CertificateRecord(**values | how)
+
+
+def monitor(tenant: UUID, name: str = "chat", **how: Any) -> MonitorRecord:
+    """A monitor of an slo's name that holds."""
+    values: dict[str, Any] = {
+        "tenant_id": tenant,
+        "slo_name": name,
+        "state": MonitorState.HOLDING,
+        "seen_until": 5,
+        "updated_at": NOW,
+        "body": {"wealth": 1.5},
+    }
+    return MonitorRecord(**values | how)
 
 
 def _record(

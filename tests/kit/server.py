@@ -22,6 +22,7 @@ from router.bundle.signing import SigningKey
 from router.store.catalog import PostgresCatalog
 from router.store.engine import DatabaseRole, connect
 from router.store.keys import SigningKeys
+from router.store.promises import PostgresPromises
 from router.store.registry import PostgresRegistry
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
@@ -197,6 +198,7 @@ class Admin:
         self._engine = engine
         self.catalog = PostgresCatalog(engine)
         self.registry = PostgresRegistry(engine)
+        self.promises = PostgresPromises(engine)
         self.slos = PostgresSlos(engine)
         self.tenants = PostgresTenants(engine)
         self.signing_keys = SigningKeys(engine)

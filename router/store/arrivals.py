@@ -1,0 +1,112 @@
+"""What has arrived in the log since a place in its order, in Postgres.
+
+The place is the id of the transaction that brought the row. Transactions end out of order, but
+what is older than the oldest one under way has arrived for good: that is the horizon.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from router.store.engine import tenant_scope, transaction
+from router.store.promise_seams import Fresh, FreshOutcome
+
+CONTINUED_WITHIN = timedelta(seconds=30)
+
+HORIZON = "select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)"
+DECISIONS = """
+select policy_version, count(*) from decisions
+where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
+group by policy_version
+"""
+# `touched` are decisions that may have become scored now: by a score, or by their own late
+# arrival. `scored` has the scores of kept answers; a decision counts where its first one, or
+# itself if that is later, has arrived, whatever arrives after.
+FRESH = """
+with touched as (
+    select decided_at, decision_id from outcomes
+    where tenant_id = :tenant and arrival >= :since and arrival < :until and score is not null
+    union
+    select occurred_at, decision_id from decisions d
+    where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
+        and exists (select from outcomes o where o.tenant_id = d.tenant_id
+            and o.decided_at = d.occurred_at and o.decision_id = d.decision_id
+            and o.arrival < d.arrival)
+), scored as (
+    select d.decision_id, d.occurred_at as decided_at, coalesce(d.slo_version, 0) as slo_version,
+        d.policy_version, d.propensity, coalesce(d.explored, false) as explored, d.novelty,
+        o.attempt, o.score, coalesce(o.arrival, 0) as arrival,
+        greatest(
+            min(coalesce(o.arrival, 0)) over (partition by d.decision_id), coalesce(d.arrival, 0)
+        ) as counted
+    from touched
+    join decisions d on d.tenant_id = :tenant and d.occurred_at = touched.decided_at
+        and d.decision_id = touched.decision_id and d.slo_name = :slo
+    join outcomes o on o.tenant_id = :tenant and o.decided_at = touched.decided_at
+        and o.decision_id = touched.decision_id and o.score is not null
+        and coalesce(o.error, '') = ''
+    left join lateral (
+        select case when keep then coalesce(cast(evidence ->> 'best' as integer), a.attempt)
+            else a.attempt + 1 end as attempt
+        from attempts a
+        where a.tenant_id = :tenant and a.decided_at = o.decided_at
+            and a.decision_id = o.decision_id and a.occurred_at <= o.occurred_at + :continued
+        order by a.attempt desc limit 1
+    ) kept on true
+    where o.attempt = coalesce(kept.attempt, o.attempt)
+)
+select distinct on (counted, decision_id)
+    decision_id, decided_at, slo_version, policy_version, propensity, explored, novelty, attempt,
+    avg(score) over (partition by decision_id, attempt) as score, counted
+from scored where counted >= :since and counted < :until and arrival <= counted
+order by counted, decision_id, attempt desc
+"""
+LIMITED = f"select * from ({FRESH}) fresh order by counted fetch first :limit rows with ties"  # noqa: S608
+
+
+class PostgresArrivals:
+    """The Arrivals seam; the router's role or the trainer's will do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def horizon(self) -> int:
+        """As the seam says."""
+        with transaction(self._engine) as connection:
+            return _horizon(connection)
+
+    def fresh_outcomes(
+        self, tenant_id: UUID, slo_name: str, since: int, until: int, limit: int = 10_000
+    ) -> Fresh:
+        """As the seam says."""
+        with tenant_scope(self._engine, tenant_id) as connection:
+            horizon = _horizon(connection)
+            turn = {"tenant": tenant_id, "slo": slo_name, "since": since}
+            ends = min(until, horizon)
+            if since >= ends:
+                return Fresh(outcomes=(), decisions={}, until=min(since, horizon))
+            found = connection.execute(
+                text(LIMITED),
+                {**turn, "until": ends, "limit": limit, "continued": CONTINUED_WITHIN},
+            )
+            rows = found.mappings().all()
+            if len(rows) >= limit:
+                ends = int(rows[-1]["counted"]) + 1
+            counts = connection.execute(text(DECISIONS), {**turn, "until": ends}).all()
+        return Fresh(
+            outcomes=[_fresh(row) for row in rows],
+            decisions={int(version): int(count) for version, count in counts},
+            until=ends,
+        )
+
+
+def _horizon(connection: Connection) -> int:
+    return int(connection.scalar(text(HORIZON)) or 0)
+
+
+def _fresh(row: Any) -> FreshOutcome:
+    return FreshOutcome(**{name: row[name] for name in FreshOutcome.__slots__})
