@@ -98,8 +98,8 @@ class Reason:
     """One machine-readable reason of a decision.
 
     `left_out` counts the arms that the limit leaves out, whatever the others do; `bound` is
-    the limit's number in its own unit, None where it has none. `binding` says that without
-    this limit another arm would have been picked.
+    the limit's number in its own unit, None where it has none. `binding` says that an arm
+    which this limit alone leaves out ranks above the one that was picked.
     """
 
     limit: Limit

@@ -15,12 +15,14 @@ from uuid import UUID
 
 import numpy as np
 
+from router.conditions import PLAIN, Conditions
 from router.errors import Infeasible
 from router.policy.choice import choose
 from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.exploration import explore
 from router.policy.planning import Ahead, Continuation, planned
 from router.policy.policy import Policy, Predicted
+from router.policy.standing import Standing, stand
 from router.slo import Slo
 from router.types import Bounds, Choice, Decision, Predictions, Query
 
@@ -34,20 +36,22 @@ def decide(
     decision_id: UUID,
     now: datetime,
     predicted: Predicted | None = None,
+    conditions: Conditions = PLAIN,
 ) -> Decision:
     """Decides for one query. The same arguments give the same decision, bit for bit.
 
     `predicted` is the policy's own, where it was worked out for many queries together.
-    Exploration draws from the decision's id. Raises Infeasible when no arm may be run, or
-    when none meets the slo and the slo says reject.
+    Exploration draws from the decision's id. Raises Infeasible when no arm may be run, when
+    none meets the slo and the slo says reject, or when the budget is used up.
     """
     if not policy.arms:
         raise Infeasible("the catalog has no enabled arm; add some first", reason="NO_ARMS")
     known = predicted or policy.predict([query.text])[0]
-    predictions = known.predictions
     query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
-    choice = first(policy, known, query, slo, bounds)
+    standing = stand(policy.table, known.predictions, slo, conditions, query.input_tokens)
+    choice = first(policy, standing, query, slo, bounds, conditions)
     choice = explore(choice, slo.exploration_rate, uniform(decision_id))
+    predictions = standing.predictions
     return Decision(
         decision_id=decision_id,
         occurred_at=now,
@@ -59,16 +63,18 @@ def decide(
         slo=slo,
         policy_version=policy.version,
         policy_source=policy.source,
-        should_continue=_worth_waiting(policy, predictions, choice, slo, bounds),
+        should_continue=_worth_waiting(policy, standing, choice, slo, bounds, conditions),
+        conditions=conditions,
     )
 
 
 def first(
     policy: Policy,
-    known: Predicted,
+    standing: Standing,
     query: Query,
     slo: Slo,
     bounds: Bounds,
+    conditions: Conditions = PLAIN,
     *,
     ahead: Ahead | None = None,
 ) -> Choice:
@@ -76,13 +82,20 @@ def first(
 
     `ahead` is the policy's own, where it was worked out for many queries together.
     """
-    eligible, continuation = policy.table.eligible(query, slo, bounds), policy.continuation
-    predictions, tradeoff, utility = known.predictions, policy.tradeoff, None
+    utility, continuation = None, policy.continuation
     if bounds.may_continue and continuation is not None and continuation.informs:
-        known_ahead = partial(_ahead, continuation, predictions, ahead)
-        utility = planned(known_ahead, predictions, slo, bounds)
-        tradeoff = continuation.tradeoff
-    return choose(predictions, eligible, slo, bounds, tradeoff, utility=utility)
+        known_ahead = partial(_ahead, continuation, standing.predictions, ahead)
+        utility = planned(known_ahead, standing, slo, bounds)
+    return choose(
+        standing,
+        policy.table.eligible(query, slo, bounds, conditions),
+        slo,
+        bounds,
+        policy.aim(slo, bounds, conditions),
+        checks=tuple(policy.table.checks(query, slo, bounds, conditions)),
+        safe=policy.table.place(slo.safe_arm) if slo.safe_arm else None,
+        utility=utility,
+    )
 
 
 def _ahead(continuation: Continuation, predictions: Predictions, known: Ahead | None) -> Ahead:
@@ -97,45 +110,44 @@ def go_on(
     tried: Sequence[Tried],
     *,
     predicted: Predicted | None = None,
+    conditions: Conditions = PLAIN,
 ) -> Step | None:
     """Decides what follows the attempts so far; None when the policy learnt no evidence."""
-    continuation, what_for = policy.continuation, aim(policy, slo, bounds)
-    if continuation is None or what_for is None:
+    continuation = policy.continuation
+    if continuation is None or not continuation.informs:
         return None
     known = predicted or policy.predict([query.text])[0]
     return plan(
-        known.predictions,
-        policy.table.eligible(query, slo, bounds),
+        stand(policy.table, known.predictions, slo, conditions, query.input_tokens),
+        policy.table.eligible(query, slo, bounds, conditions),
         tried,
         slo,
         bounds,
         evidence=continuation.evidence,
-        aim=what_for,
+        aim=Aim.of(slo, policy.aim(slo, bounds, conditions)),
     )
 
 
-def aim(policy: Policy, slo: Slo, bounds: Bounds) -> Aim | None:
-    """What continuation is for, on the curve that fits how the caller uses the policy."""
-    continuation, tradeoff = policy.continuation, policy.tradeoff
-    if continuation is None or tradeoff is None or not continuation.informs:
-        return None
-    return Aim.of(slo, continuation.tradeoff if bounds.may_continue else tradeoff)
-
-
 def _worth_waiting(
-    policy: Policy, predictions: Predictions, choice: Choice, slo: Slo, bounds: Bounds
+    policy: Policy,
+    standing: Standing,
+    choice: Choice,
+    slo: Slo,
+    bounds: Bounds,
+    conditions: Conditions,
 ) -> bool:
     """Whether a second attempt after the chosen arm is expected to add anything.
 
     A willing caller is told so wherever what the attempt may show could make it pay.
     """
-    continuation, what_for = policy.continuation, aim(policy, slo, bounds)
-    if continuation is None or what_for is None:
+    continuation = policy.continuation
+    if continuation is None or not continuation.informs:
         return False
+    what_for = Aim.of(slo, policy.aim(slo, bounds, conditions))
     if what_for.floor is not None:
         return continuation.evidence.informs(choice.index)
-    cost_usd = np.where(choice.feasible, predictions.cost_usd, np.inf)
-    known = choice.index, predictions.accuracy, cost_usd, what_for.value_usd
+    cost_usd = np.where(choice.feasible, standing.weighed_usd, np.inf)
+    known = choice.index, standing.predictions.accuracy, cost_usd, what_for.value_usd
     if bounds.may_continue:
         return continuation.may_pay(*known)
     return continuation.gain_usd(*known) > 0.0

@@ -14,12 +14,14 @@ from uuid import UUID
 import numpy as np
 
 from router import pipeline
+from router.conditions import PLAIN
 from router.errors import Infeasible
-from router.policy.continuation import Tried, affordable, walk
+from router.policy.continuation import Aim, Tried, affordable, walk
 from router.policy.evidence import Indices, probit
 from router.policy.exploration import explore
 from router.policy.planning import Ahead
 from router.policy.policy import Policy, Predicted
+from router.policy.standing import Standing, stand
 from router.slo import Slo
 from router.types import Arm, Bounds, Evidence, Floats, Mask, Query
 
@@ -96,6 +98,12 @@ class Part:
         text, known = self.log[place].asked.text, self.known[place]
         return Query(text=text, input_tokens=known.context.input_tokens)
 
+    def standing(self, place: int, slo: Slo) -> Standing:
+        """How the query's arms stand, nothing being out of the ordinary."""
+        known = self.known[place]
+        tokens = known.context.input_tokens
+        return stand(self.policy.table, known.predictions, slo, PLAIN, tokens)
+
     def _plan(self) -> Ahead | None:
         continuation = self.policy.continuation
         if continuation is None or not continuation.informs:
@@ -106,9 +114,10 @@ class Part:
         self, place: int, slo: Slo, identify: Callable[[str], UUID], ahead: Ahead | None
     ) -> int | Infeasible:
         own = ahead and ahead.row(place)
-        query, known, bounds = self.query(place), self.known[place], self.bounds[place]
+        query, bounds = self.query(place), self.bounds[place]
         try:
-            choice = pipeline.first(self.policy, known, query, slo, bounds, ahead=own)
+            standing = self.standing(place, slo)
+            choice = pipeline.first(self.policy, standing, query, slo, bounds, ahead=own)
         except Infeasible as error:
             return error
         if slo.exploration_rate:
@@ -122,7 +131,7 @@ class _Walk:
 
     def __init__(self, part: Part, places: Sequence[int], slo: Slo) -> None:
         self._part, self._places, self._slo = part, places, slo
-        self._predicted = [part.known[place].predictions for place in places]
+        self._standing = [part.standing(place, slo) for place in places]
         self._tried: list[list[Tried]] = [[] for _ in places]
         self._eligible = [
             part.policy.table.eligible(part.query(place), slo, part.bounds[place])
@@ -132,12 +141,13 @@ class _Walk:
     def walk(self, first: Sequence[int]) -> Iterator[Replayed]:
         """One result per place; attempts are made step by step, all queries together."""
         policy, arms = self._part.policy, np.array(first, np.intp)
-        continuation, aim = policy.continuation, pipeline.aim(policy, self._slo, _WILLING)
-        if continuation is None or aim is None or not len(arms):
+        continuation = policy.continuation
+        if continuation is None or not continuation.informs or not len(arms):
             self._attempt(np.arange(len(arms)), arms)
             return map(self._replayed, range(len(arms)), first)
-        accuracy = np.array([each.accuracy for each in self._predicted])
-        cost_usd = np.array([each.cost_usd for each in self._predicted])
+        accuracy = np.array([each.predictions.accuracy for each in self._standing])
+        cost_usd = np.array([each.weighed_usd for each in self._standing])
+        aim = Aim.of(self._slo, policy.aim(self._slo, _WILLING))
         evidence, mu = continuation.evidence, probit(accuracy)
 
         def shown(rows: Indices, tried: Indices) -> Floats:
@@ -161,7 +171,7 @@ class _Walk:
         left = np.array([self._eligible[row] for row in rows])
         if self._slo.max_cost_usd is not None or self._slo.max_latency_s is not None:
             left &= [
-                affordable(self._predicted[row], self._tried[row], self._slo, _WILLING)
+                affordable(self._standing[row].predictions, self._tried[row], self._slo, _WILLING)
                 for row in rows
             ]
         return left

@@ -284,6 +284,7 @@ class Choice:
     explored: bool
     slo_status: SloStatus
     reason: str
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,7 +323,6 @@ class Decision:
     should_continue: bool
     conditions: Conditions = PLAIN
     novelty: float | None = None
-    reasons: tuple[Reason, ...] = ()
 
     @property
     def arm(self) -> Arm:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from router.policy.choice import Limits
 from router.policy.evidence import NODES, Beliefs, EvidenceModel, Indices, belief, probit
-from router.policy.tradeoff import Tradeoff
-from router.slo import AccuracyScope, Slo
+from router.policy.limits import Limits
+from router.policy.standing import Standing
+from router.policy.worth import Rank, Worth
+from router.slo import Slo
 from router.types import Bounds, Evidence, Floats, Mask, Predictions
 
 MAX_ATTEMPTS = 3
@@ -30,16 +31,11 @@ class Aim:
     floor: float | None = None
 
     @classmethod
-    def of(cls, slo: Slo, tradeoff: Tradeoff) -> Aim:
-        """The aim of an slo; without a floor or a value, the best constant arm's accuracy."""
-        per_query = slo.accuracy_scope is AccuracyScope.PER_QUERY
-        if slo.accuracy_value_usd is not None:
-            return cls(value_usd=slo.accuracy_value_usd)
-        if slo.min_accuracy is not None and per_query:
+    def of(cls, slo: Slo, aim: Worth) -> Aim:
+        """What planning is for, where the decision is after this."""
+        if aim.rank is Rank.CHEAPEST:
             return cls(value_usd=0.0, floor=slo.min_accuracy)
-        floor = slo.min_accuracy
-        value, _ = tradeoff.value_for(tradeoff.best_constant_accuracy if floor is None else floor)
-        return cls(value_usd=value)
+        return cls(value_usd=aim.value_usd or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +158,7 @@ class Step:
 
 
 def plan(
-    predictions: Predictions,
+    standing: Standing,
     eligible: Mask,
     tried: Sequence[Tried],
     slo: Slo,
@@ -176,6 +172,7 @@ def plan(
     Cost and latency that were spent count against the slo's bounds; an attempt that does
     not tell its cost spent what it was expected to.
     """
+    predictions = standing.predictions
     beliefs = Beliefs.of(evidence, probit(predictions.accuracy[None]))
     for each in tried:
         beliefs = beliefs.after(np.array([each.index]), _surprise(evidence, predictions, each))
@@ -183,7 +180,7 @@ def plan(
     step = following(
         beliefs,
         np.array([[each.index for each in tried]]),
-        predictions.cost_usd[None],
+        standing.weighed_usd[None],
         left[None],
         aim,
     )

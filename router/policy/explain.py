@@ -21,15 +21,15 @@ from router.explanation import (
     LeftOut,
     Neighbour,
 )
-from router.policy.choice import Limits
-from router.policy.continuation import Aim
 from router.policy.features import ROW_FEATURES
+from router.policy.limits import Limits
 from router.policy.planning import planned
 from router.policy.policy import Policy, Predicted
 from router.policy.predictor import LearnedPredictor, Makeup
 from router.policy.signals import SIGNALS, SignalArrays, log_odds
-from router.slo import AccuracyScope, Slo
-from router.types import Bounds, Decision, Floats, Mask, Predictions, Query
+from router.policy.standing import restand
+from router.policy.worth import Rank
+from router.types import Bounds, Decision, Floats, Query
 
 MOST_NEIGHBOURS = 5
 MOST_FEATURES = 8
@@ -41,7 +41,6 @@ _NOTHING_LEARNT = (
     "moved the choice"
 )
 _EXPLORED = "the arm was drawn at random to explore, whatever its utility"
-_NO_TEXT, _NO_SLO, _NO_BOUNDS = Query(text=""), Slo(), Bounds()
 
 
 def explain(
@@ -60,7 +59,7 @@ def explain(
     feasible one that ranks next. Neighbours with fewer rows of an arm than `least_rows`
     are left out. Raises NotFound when the policy has no arm `beside`.
     """
-    worth = _Worth.of(policy, decision, bounds)
+    worth = _Ranked.of(policy, decision, bounds)
     places = [decision.choice.index, *_beside(policy, decision, worth, beside)]
     terms = _terms(policy, known, places, least_rows)
     return Explanation(
@@ -75,7 +74,7 @@ def explain(
 
 
 def _arm(
-    decision: Decision, worth: _Worth, place: int, terms: AccuracyTerms | None
+    decision: Decision, worth: _Ranked, place: int, terms: AccuracyTerms | None
 ) -> ExplainedArm:
     return ExplainedArm(
         arm=decision.arms[place].key,
@@ -93,7 +92,7 @@ def _note(decision: Decision, terms: Sequence[AccuracyTerms | None]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Worth:
+class _Ranked:
     """What the arms are ranked by, `utility_usd` (a,), and whether a floor holds per query."""
 
     value_usd: float | None
@@ -102,31 +101,28 @@ class _Worth:
     utility_usd: Floats
 
     @classmethod
-    def of(cls, policy: Policy, decision: Decision, bounds: Bounds) -> _Worth:
+    def of(cls, policy: Policy, decision: Decision, bounds: Bounds) -> _Ranked:
         """As the pipeline ranks them."""
-        slo, predictions, continuation = decision.slo, decision.predictions, policy.continuation
+        slo, continuation, conditions = decision.slo, policy.continuation, decision.conditions
+        standing = restand(policy.table, decision)
+        aim = policy.aim(slo, bounds, conditions)
         ahead = bounds.may_continue and continuation is not None and continuation.informs
-        tradeoff = continuation.tradeoff if ahead and continuation else policy.tradeoff
-        value_usd = slo.accuracy_value_usd
-        if value_usd is None and tradeoff is not None:
-            aim = Aim.of(slo, tradeoff)
-            value_usd = aim.value_usd if aim.floor is None else None
-        utility = -predictions.cost_usd
-        if value_usd is not None and ahead and continuation is not None:
-            plans = continuation.ahead(predictions.accuracy[None])
-            rank = planned(lambda: plans, predictions, slo, bounds)
-            utility = rank(value_usd, decision.choice.feasible)
-        elif value_usd is not None:
-            utility = value_usd * predictions.accuracy + utility
+        utility = -standing.weighed_usd
+        if aim.value_usd is not None and ahead and continuation is not None:
+            plans = continuation.ahead(standing.predictions.accuracy[None])
+            rank = planned(lambda: plans, standing, slo, bounds)
+            utility = rank(aim.value_usd, decision.choice.feasible)
+        elif aim.value_usd is not None:
+            utility = aim.value_usd * standing.predictions.accuracy + utility
         return cls(
-            value_usd=value_usd,
-            planned=ahead and value_usd is not None,
-            per_query=slo.accuracy_scope is AccuracyScope.PER_QUERY or tradeoff is None,
+            value_usd=aim.value_usd,
+            planned=ahead and aim.value_usd is not None,
+            per_query=aim.rank is Rank.CHEAPEST,
             utility_usd=utility,
         )
 
 
-def _beside(policy: Policy, decision: Decision, worth: _Worth, key: str | None) -> list[int]:
+def _beside(policy: Policy, decision: Decision, worth: _Ranked, key: str | None) -> list[int]:
     """The place of the arm to hold the picked one against; none where no other is feasible."""
     keys, picked = policy.table.keys, decision.choice.index
     if key is not None and key not in keys:
@@ -219,44 +215,19 @@ def _neighbours(
 
 
 def _left_out(
-    policy: Policy, decision: Decision, query: Query, bounds: Bounds, worth: _Worth
+    policy: Policy, decision: Decision, query: Query, bounds: Bounds, worth: _Ranked
 ) -> Iterator[LeftOut]:
     """The limits that leave arms out, each by itself."""
     query = replace(query, input_tokens=decision.input_tokens)
-    limits = [
-        *_eligibility(policy, query, decision.slo, bounds),
-        *_numeric(decision.predictions, decision.slo, bounds, per_query=worth.per_query),
-    ]
-    for limit, left in limits:
-        if not left.all():
-            keys = policy.table.keys
-            yield LeftOut(limit=limit, arms=tuple(keys[each] for each in np.flatnonzero(~left)))
-
-
-def _eligibility(
-    policy: Policy, query: Query, slo: Slo, bounds: Bounds
-) -> Iterator[tuple[str, Mask]]:
-    eligible = policy.table.eligible
-    yield "the slo's models and strategies", eligible(_NO_TEXT, slo, _NO_BOUNDS)
-    for need in sorted(query.needs):
-        needing = replace(_NO_TEXT, needs=frozenset({need}))
-        yield f"capability {need}", eligible(needing, _NO_SLO, _NO_BOUNDS)
-    long = replace(query, text="", needs=frozenset())
-    yield "context length", eligible(long, _NO_SLO, _NO_BOUNDS)
-    for name in ("compute_budget", "allowed_arms", "excluded_arms"):
-        alone = replace(_NO_BOUNDS, **{name: getattr(bounds, name)})
-        yield name, eligible(_NO_TEXT, _NO_SLO, alone)
-
-
-def _numeric(
-    predictions: Predictions, slo: Slo, bounds: Bounds, *, per_query: bool
-) -> Iterator[tuple[str, Mask]]:
-    limits = Limits.of(slo, bounds, per_query=per_query)
-    unbounded = replace(limits, cost_usd=None, latency_s=None, accuracy=None)
-    for name in ("cost_usd", "latency_s", "accuracy"):
-        alone = replace(unbounded, **{name: getattr(limits, name)})
-        if alone.bounded:
-            yield str(alone), alone.excess(predictions) <= 0
+    slo, conditions = decision.slo, decision.conditions
+    limits = Limits.of(slo, bounds, per_query=worth.per_query)
+    masks = [(limit, mask) for limit, mask in policy.table.checks(query, slo, bounds, conditions)]
+    masks += [(limit, excess <= 0) for limit, _, excess in limits.parts(decision.predictions)]
+    keys, bound = policy.table.keys, dict(limits.named)
+    for limit, mask in masks:
+        if not mask.all():
+            said = f"{limit} {bound[limit]:g}" if limit in bound else str(limit)
+            yield LeftOut(limit=said, arms=tuple(keys[each] for each in np.flatnonzero(~mask)))
 
 
 def _finite(value: float) -> float | None:

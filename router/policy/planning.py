@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from router.policy.choice import Limits, Utility
+from router.policy.choice import Utility
 from router.policy.evidence import (
     LEAST_VARIANCE,
     MOST_EXPLAINED,
@@ -22,6 +22,8 @@ from router.policy.evidence import (
     EvidenceModel,
     probit,
 )
+from router.policy.limits import Limits
+from router.policy.standing import Standing
 from router.policy.tradeoff import Tradeoff
 from router.slo import Slo
 from router.types import Bounds, Floats, Mask, Predictions
@@ -170,17 +172,15 @@ def allowed_pairs(predictions: Predictions, feasible: Mask, slo: Slo, bounds: Bo
     return pairs
 
 
-def planned(
-    ahead: Callable[[], Ahead], predictions: Predictions, slo: Slo, bounds: Bounds
-) -> Utility:
+def planned(ahead: Callable[[], Ahead], standing: Standing, slo: Slo, bounds: Bounds) -> Utility:
     """What `choose` ranks the arms of one query by, when more attempts may follow.
 
     `ahead` is called only where the slo leaves something to plan.
     """
 
     def utility(value_usd: float, feasible: Mask) -> Floats:
-        pairs = allowed_pairs(predictions, feasible, slo, bounds)
-        plan = ahead().utility(value_usd, predictions.cost_usd[None], pairs[None])
+        pairs = allowed_pairs(standing.predictions, feasible, slo, bounds)
+        plan = ahead().utility(value_usd, standing.weighed_usd[None], pairs[None])
         return np.asarray(plan[0])
 
     return utility

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from router.policy.choice import ArmTable
+from router.conditions import PLAIN, Conditions
 from router.policy.embedding import Embedder
 from router.policy.evidence import EvidenceModel
 from router.policy.fallback import StaticPredictor, estimate_tokens
@@ -15,8 +15,11 @@ from router.policy.features import Context, FeatureSpec
 from router.policy.planning import Continuation
 from router.policy.predictor import Booster, LearnedPredictor, Predicted, Predictor
 from router.policy.sampling import SamplingModel
+from router.policy.table import ArmTable
 from router.policy.tradeoff import CONTINUED, Tradeoff
-from router.types import Arm, Catalog, Floats, PolicySource, Strategy
+from router.policy.worth import Worth, worth
+from router.slo import Slo
+from router.types import Arm, Bounds, Catalog, Floats, PolicySource, Strategy
 
 __all__ = ["Learned", "Policy", "Predicted", "Reader", "static_policy"]
 
@@ -38,7 +41,7 @@ class Policy:
     """What a decision needs; a request takes one and sees no other.
 
     The static policy has no reader, no trade-off and cannot plan continuation. `sampling` is
-    there where the log had samples.
+    there where the log had samples; `mean_accuracy` is that of each trained arm by key.
     """
 
     version: int
@@ -50,6 +53,7 @@ class Policy:
     tradeoff: Tradeoff | None = None
     continuation: Continuation | None = None
     sampling: SamplingModel | None = None
+    mean_accuracy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -63,6 +67,13 @@ class Policy:
         """
         contexts = self.reader.read(texts) if self.reader else [_estimated(text) for text in texts]
         return self.predictor.predict(contexts)
+
+    def aim(self, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN) -> Worth:
+        """What a decision is after, on the curve that fits how the caller uses the policy."""
+        tradeoff, continuation = self.tradeoff, self.continuation
+        if bounds.may_continue and continuation is not None and continuation.informs:
+            tradeoff = continuation.tradeoff
+        return worth(slo, tradeoff, conditions.promise, self.mean_accuracy)
 
     def difficulty(self, accuracy: Floats, cost_usd: Floats) -> float:
         """1 - predicted accuracy of the cheapest single-pass arm (of all, if there is none)."""
@@ -124,6 +135,7 @@ class Learned:
                 Tradeoff.from_mapping(self.arrays, CONTINUED),
             ),
             sampling=SamplingModel.from_mapping(self.arrays),
+            mean_accuracy=predictor.mean_accuracy,
         )
 
 

@@ -17,11 +17,10 @@ from router.policy.arms import ARM_FEATURES, describe
 from router.policy.bundled import Bundled
 from router.policy.calibration import Calibration
 from router.policy.features import ROW_FEATURES, TEXT_FEATURES, Context
-from router.policy.novelty import NoveltyArrays, Strangeness
+from router.policy.novelty import Novelty, NoveltyArrays
 from router.policy.priors import expected_accuracy
 from router.policy.signals import SIGNALS, SignalArrays, Signals
 from router.policy.spending import SpendingArrays, SpendingPredictor
-from router.policy.words import Words
 from router.types import Arm, Catalog, Floats, Model, Predictions
 
 
@@ -95,7 +94,8 @@ class Makeup:
 class LearnedPredictor:
     """Predicts with a trained model for the arms of a catalog.
 
-    `signal_arrays` and `calibration` are what was learnt, bound to those arms.
+    `signal_arrays` and `calibration` are what was learnt, bound to those arms, and
+    `mean_accuracy` is that of each trained arm by key.
     """
 
     def __init__(
@@ -118,13 +118,14 @@ class LearnedPredictor:
         per_arm = ArmArrays.from_mapping(arrays)
         means = dict(zip([arm.key for arm in trained_arms], per_arm.mean_accuracy, strict=True))
         seen = {key: float(mean) for key, mean in means.items() if not np.isnan(mean)}
+        self.mean_accuracy = seen
         place = {key: index for index, key in enumerate(means) if key in seen}
         expected = expected_accuracy(catalog.arms, models, seen)
         learnt = SignalArrays.from_mapping(arrays)
         self.signal_arrays = learnt.bind(place, catalog.arms, expected)
         self._signals = Signals(self.signal_arrays)
-        self._strangeness = Strangeness(learnt.rarity)
-        self._reference = NoveltyArrays.found(arrays)
+        unlike = NoveltyArrays.found(arrays)
+        self._novelty = None if unlike is None else Novelty(unlike, learnt.rarity)
         self.calibration = Calibration.from_mapping(arrays).bind(place, catalog.arms)
         self._descriptors = np.array(
             [
@@ -175,18 +176,11 @@ class LearnedPredictor:
             )
             for row in range(len(values))
         ]
-        novelty = self._novelty(near, words)
+        novelty = [None] * len(words) if self._novelty is None else self._novelty(near, words)
         return [
             Predicted(context=context, predictions=found, novelty=share)
             for context, found, share in zip(contexts, predictions, novelty, strict=True)
         ]
-
-    def _novelty(self, near: Floats, words: Sequence[Words]) -> Sequence[float | None]:
-        """The novelty of each of n texts, near (n, k) to the landmarks."""
-        if self._reference is None:
-            return [None] * len(words)
-        found: list[float] = self._reference.novelty(self._strangeness.parts(near, words)).tolist()
-        return found
 
     def makeup(self, context: Context, places: Sequence[int]) -> Makeup:
         """What the predictions of the arms at some places are made of; costs more than they do."""

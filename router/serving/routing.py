@@ -130,7 +130,7 @@ class Routing:
             now=time_of(identifier),
             predicted=known,
         )
-        others = alternatives(decision, state.value_usd(slo))
+        others = alternatives(decision, state.value_usd(slo, decision.conditions.promise))
         explanation = _explained(question, decision, state, known) if question.explain else None
         row = decision_row(
             decision, question, tenant_id, state.keys, others, explanation=explanation

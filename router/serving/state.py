@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from router.conditions import Promise
 from router.policy.policy import Policy
+from router.policy.worth import worth
 from router.serving.rows import arm_message
-from router.slo import AccuracyScope, Slo
+from router.slo import Slo
 from router.types import Catalog
 from router.v1 import catalog_pb2
 
@@ -20,7 +22,6 @@ class State:
     catalog: Catalog
     arms: Mapping[str, catalog_pb2.Arm]
     keys: tuple[str, ...]
-    _values: dict[float | None, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, catalog: Catalog) -> State:
@@ -28,21 +29,10 @@ class State:
         arms = {arm.key: arm_message(arm) for arm in policy.arms}
         return cls(policy=policy, catalog=catalog, arms=arms, keys=tuple(arms))
 
-    def value_usd(self, slo: Slo) -> float | None:
+    def value_usd(self, slo: Slo, promise: Promise | None) -> float | None:
         """The value of a correct answer that ranks arms for the slo; None ranks by cost."""
-        if slo.accuracy_value_usd is not None:
-            return slo.accuracy_value_usd
-        tradeoff, floor = self.policy.tradeoff, slo.min_accuracy
-        if tradeoff is None or (
-            floor is not None and slo.accuracy_scope is AccuracyScope.PER_QUERY
-        ):
-            return None
-        if floor not in self._values:
-            if len(self._values) > 1_000:
-                self._values.clear()
-            best = tradeoff.best_constant_accuracy
-            self._values[floor] = tradeoff.value_for(best if floor is None else floor)[0]
-        return self._values[floor]
+        known = worth(slo, self.policy.tradeoff, promise, self.policy.mean_accuracy)
+        return known.value_usd
 
 
 @dataclass(slots=True)

