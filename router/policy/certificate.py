@@ -244,5 +244,5 @@ def _message(status: Status, asked: Asked, rows: int, needed_n: int | None, esti
         return f"not certifiable: n = {rows:,}, needs about {needed_n:,}"
     return (
         f"not certifiable: n = {rows:,}, and the dearest trade-off is estimated at "
-        f"{estimate:.3f}, too near {floor}; lower the floor or bring more outcomes"
+        f"{estimate:.3f}, not clearly above {floor}; lower the floor or bring more outcomes"
     )

@@ -1,0 +1,160 @@
+"""A certificate: the cheapest value that is shown to be enough, or what is missing to show one."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.policy.certificate import (
+    Asked,
+    Candidates,
+    Certificate,
+    Origin,
+    Status,
+    Window,
+    certify,
+    cheapest,
+)
+from router.policy.hedging import Sample, passed
+from router.types import Floats
+
+ORIGIN = Origin(source_digest="ab" * 32, policy_version=7, left_out=3, unlabelled_n=12)
+
+
+def candidates(values: Floats) -> Candidates:
+    """Candidates of rising cost, of full information."""
+    count = values.shape[1]
+    return Candidates(
+        value_usd=np.geomspace(1e-4, 1.0, count),
+        cost_usd=np.linspace(1e-4, 1e-2, count),
+        effective_n=np.full(count, float(len(values))),
+        sample=Sample(values=values),
+    )
+
+
+def curve(rows: int, means: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9), seed: int = 0) -> Candidates:
+    """Scores of the same queries: whoever is right at a value is right at all dearer ones."""
+    luck = np.random.default_rng(seed).random((rows, 1))
+    return candidates((luck < np.array(means)).astype(float))
+
+
+def certified(found: Candidates, floor: float, confidence: float = 0.95) -> Certificate:
+    return certify(found, Asked(floor=floor, confidence=confidence), ORIGIN)
+
+
+def test_the_cheapest_value_that_is_enough_is_certified() -> None:
+    found = certified(curve(2_000), 0.75)
+    assert found.status is Status.CERTIFIED
+    assert found.value_usd == pytest.approx(np.geomspace(1e-4, 1.0, 4)[2])
+    assert found.lower_bound == 0.75 <= found.estimate == pytest.approx(0.8, abs=0.03)
+    assert (found.n, found.needed_n, found.left_out, found.unlabelled_n) == (2_000, None, 3, 12)
+    assert (found.policy_version, found.source_digest) == (7, "ab" * 32)
+
+
+def test_where_the_cheapest_is_enough_the_bound_says_by_how_much() -> None:
+    found = certified(curve(2_000), 0.3)
+    assert found.value_usd == pytest.approx(1e-4)
+    assert 0.45 < found.lower_bound < 0.5
+
+
+def test_too_little_data_says_so_and_takes_the_safe_side() -> None:
+    found = certified(curve(40), 0.87)
+    assert found.status is Status.NOT_CERTIFIABLE
+    assert not found.certified
+    assert found.value_usd == 1.0
+    assert found.lower_bound < 0.87
+
+
+def test_the_number_that_it_says_is_about_what_certifies_half_of_the_time() -> None:
+    needs = [certified(curve(200, seed=seed), 0.86).needed_n for seed in range(20)]
+    known = [need for need in needs if need is not None]
+    typical = int(np.median(known))
+    share = np.mean([certified(curve(typical, seed=100 + s), 0.86).certified for s in range(40)])
+    assert 0.25 < share < 0.85
+    message = certified(candidates((np.arange(40) < 34).astype(float)[:, None]), 0.8).message
+    assert re.fullmatch(r"not certifiable: n = 40, needs about [\d,]+", message), message
+
+
+def test_a_floor_beyond_reach_is_infeasible_and_says_what_is_reached() -> None:
+    found = certified(curve(2_000), 0.97)
+    assert found.status is Status.INFEASIBLE
+    assert "no trade-off reaches a mean accuracy of at least 0.97" in found.message
+    assert "about 0.9" in found.message
+    assert found.needed_n is None
+    assert found.value_usd == 1.0
+
+
+def test_an_estimate_below_a_floor_that_may_hold_names_no_number() -> None:
+    found = certified(candidates((np.arange(60) < 54).astype(float)[:, None]), 0.93)
+    assert found.status is Status.NOT_CERTIFIABLE
+    assert "not clearly above" in found.message
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(10, 400), st.floats(0.2, 0.9))
+def test_a_higher_floor_or_confidence_never_takes_a_cheaper_value(
+    seed: int, rows: int, floor: float
+) -> None:
+    found = curve(rows, seed=seed)
+    loose, strict, sure = (
+        certified(found, floor),
+        certified(found, min(floor + 0.05, 1.0)),
+        certified(found, floor, 0.995),
+    )
+    assert strict.value_usd >= loose.value_usd
+    assert sure.value_usd >= loose.value_usd
+    assert not (strict.certified and not loose.certified)
+    assert not (sure.certified and not loose.certified)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8))
+def test_the_walk_stops_at_the_first_failure_from_the_safe_end(passing: list[bool]) -> None:
+    place = len(passing)
+    while place > 0 and passing[place - 1]:
+        place -= 1
+    assert cheapest(np.array(passing)) == place
+    assert cheapest(np.array([passing, passing])).tolist() == [place, place]
+
+
+def test_by_brute_force_a_false_value_is_chosen_no_more_often_than_stated() -> None:
+    """Every sample of four queries whose right answers come in nested sets."""
+    means, floor, level = np.array([0.25, 0.5, 0.75]), 0.55, 0.25
+    kinds = [np.array(kind) for kind in ((0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1))]
+    false = 0
+    for rows in product(kinds, repeat=4):
+        place = int(cheapest(passed(Sample(values=np.array(rows, float)), floor, level)))
+        false += place < 3 and means[place] < floor
+    assert false / 4**4 <= level
+
+
+def test_of_many_samples_few_are_certified_below_the_floor() -> None:
+    means, floor = (0.70, 0.75, 0.79, 0.80, 0.81, 0.85), 0.80
+    many = [curve(300, means, seed).sample.values for seed in range(500)]
+    passing = passed(Sample(values=np.concatenate(many, axis=1)), floor, 0.05)
+    places = cheapest(passing.reshape(500, -1))
+    assert (places < 3).mean() <= 0.05 + 0.03
+    assert (places < 6).mean() > 0.5
+
+
+def test_a_certificate_is_the_same_after_json() -> None:
+    window = Window(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 2, 1, tzinfo=UTC))
+    for found in (certified(curve(40), 0.87), certified(curve(900), 0.5)):
+        for each in (found, replace(found, window=window)):
+            assert Certificate.from_mapping(json.loads(json.dumps(each.to_mapping()))) == each
+    with pytest.raises(KeyError):
+        Certificate.from_mapping({})
+
+
+def test_one_interaction_and_scores_that_never_vary_are_no_error() -> None:
+    for rows, score in ((1, 1.0), (1, 0.0), (500, 1.0), (500, 0.0)):
+        found = certified(candidates(np.full((rows, 3), score)), 0.9)
+        assert found.certified == (rows == 500 and score == 1.0)
+        assert 0.0 <= found.lower_bound <= 1.0
