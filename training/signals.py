@@ -14,7 +14,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.preprocessing import normalize
 
 from router.policy.features import TEXT_FEATURES
-from router.policy.novelty import Strangeness
+from router.policy.novelty import Rareness, parts
 from router.policy.signals import SIGNALS, SignalArrays, Signals
 from router.types import Floats, Mask
 from training.contexts import Buckets, Contexts
@@ -120,7 +120,7 @@ class SignalModel:
     def remoteness(self, contexts: Contexts) -> Floats:
         """The parts of remoteness of n contexts, shape (n, 2)."""
         near = self.signals_.nearness(self.signals_.place(contexts.values))
-        return Strangeness(self.arrays_.rarity).parts(near, contexts.words)
+        return np.array(parts(near, contexts.words, Rareness(self.arrays_.rarity)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

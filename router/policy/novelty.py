@@ -6,6 +6,8 @@ remote training queries are of what was learnt without them says how unlikely th
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -20,7 +22,6 @@ NOVEL = 0.995
 """From this novelty on a query is not taken for one like those of training."""
 
 _LEAST_NEARNESS = 1e-300
-_LEAST_RARITY = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,43 +43,60 @@ class NoveltyArrays(Bundled):
         """Those of a bundle; None where it has none, as those written before there were any."""
         return cls.from_mapping(arrays) if cls.PREFIX + "reference" in arrays else None
 
-    def novelty(self, parts: Floats) -> Floats:
-        """The share of training queries that are less remote than parts (n, 2), shape (n,).
-
-        A conformal p-value (Vovk and others 2005), subtracted from 1: with r queries in the
-        reference, one like them reaches x with a probability of at most 1 - x, and none
-        reaches more than r / (r + 1).
-        """
-        below = np.searchsorted(self.reference, self.remoteness(parts), side="left")
-        return np.asarray(below / (len(self.reference) + 1.0))
-
     def remoteness(self, parts: Floats) -> Floats:
         """Both parts (n, 2) as one number, (n,)."""
         away = (parts - self.center) / self.scale
         return np.asarray(away[:, 0] + away[:, 1])
 
 
-class Strangeness:
-    """The parts of remoteness as what was learnt of texts has them. Pure and thread-safe."""
+class Rareness:
+    """How rare a text's words are. Pure and thread-safe."""
 
     def __init__(self, rarity: Floats) -> None:
         """Takes the squared inverse document frequencies of buckets (w,), 0 where unseen.
 
-        An unseen bucket is rarer than the rarest by as much as half as many texts make.
+        An unseen bucket counts as the rarest one with half as many texts.
         """
-        rarest = float(rarity.max(initial=_LEAST_RARITY))
-        self._frequency = np.where(rarity > 0.0, np.sqrt(rarity), np.sqrt(rarest) + np.log(2.0))
+        rarest = math.sqrt(float(rarity.max(initial=0.0)))
+        self._frequency = np.where(rarity > 0.0, np.sqrt(rarity), rarest + math.log(2.0))
 
-    def parts(self, near: Floats, words: Sequence[Words]) -> Floats:
-        """How remote n contexts are by their place and by their words, shape (n, 2).
+    def __call__(self, words: Words) -> float:
+        """The mean inverse document frequency of a text's words; 0 where it has none."""
+        return float(np.add.reduce(self._frequency.take(words))) / max(len(words), 1)
 
-        -log of what is near (n, k) to the nearest landmark, and the words' mean inverse
-        document frequency.
+
+def parts(near: Floats, words: Sequence[Words], rareness: Rareness) -> list[tuple[float, float]]:
+    """How remote n texts are by their place, near (n, k) to the landmarks, and by their words."""
+    nearest: list[float] = near.max(axis=1).tolist()
+    return [
+        (-math.log(max(closest, _LEAST_NEARNESS)), rareness(each))
+        for closest, each in zip(nearest, words, strict=True)
+    ]
+
+
+class Novelty:
+    """The novelty of texts. Pure and thread-safe."""
+
+    def __init__(self, arrays: NoveltyArrays, rarity: Floats) -> None:
+        """Takes what was learnt of texts alone and of their words' rarity (w,)."""
+        self._rareness = Rareness(rarity)
+        self._center: tuple[float, float] = tuple(arrays.center.tolist())
+        self._scale: tuple[float, float] = tuple(arrays.scale.tolist())
+        self._reference: list[float] = arrays.reference.tolist()
+
+    def __call__(self, near: Floats, words: Sequence[Words]) -> list[float]:
+        """The share of training queries that are less remote, for each of n texts.
+
+        Their nearness to the landmarks is (n, k). A conformal p-value (Vovk and others
+        2005), subtracted from 1: with r queries in the reference, one like them reaches x
+        with a probability of at most 1 - x, and none reaches more than r / (r + 1).
         """
-        nearest = -np.log(np.maximum(near.max(axis=1), _LEAST_NEARNESS))
-        rare = [float(np.add.reduce(self._frequency.take(each))) for each in words]
-        counts = [max(len(each), 1) for each in words]
-        return np.column_stack((nearest, np.divide(rare, counts)))
+        return [self._share(*each) for each in parts(near, words, self._rareness)]
+
+    def _share(self, place: float, words: float) -> float:
+        place = (place - self._center[0]) / self._scale[0]
+        words = (words - self._center[1]) / self._scale[1]
+        return bisect_left(self._reference, place + words) / (len(self._reference) + 1)
 
 
 def is_novel(novelty: float | None) -> bool:
