@@ -3,7 +3,7 @@
 Slowdown. An attempt shows the logarithm of its latency over the median that was predicted
 for it. The estimate is the median of a model's last 64, where one counts half as much when
 16 newer ones have ended, or 10 s have passed (a pause counts as at most 5 s, so that
-nothing is forgotten for want of news). It moves away from 1 only when it is more than 2.5
+nothing is forgotten for want of news). It moves away from 1 only when it is more than 3
 standard errors and a factor of 1.2 from it, and is then shrunk towards 1 by how uncertain
 it is: log slowdown = m t^2 / (t^2 + se^2), se = 1.25 spread / sqrt(n), t = log 2.
 
@@ -13,7 +13,7 @@ is open: not available. Two attempts in turn that began after that and did not f
 Probes. Whom nobody uses nobody measures. So a model that is open, or slow, is named as if
 it did as predicted in the conditions of single decisions: one that then takes it is a
 probe. There is at most one per interval, which is 2 s at first, doubles with each probe up
-to 20 s, and is 2 s again once an attempt that began after the trouble did well; and none
+to 20 s, and is 2 s again once an attempt was clearly quicker than the trouble; and none
 while other attempts show how the backend does. Which decision is a probe depends on times
 and on earlier outcomes, never on its own query or draws. So it is an ordinary decision
 under the conditions that its row holds, and its propensity given those is exact. After ten
@@ -34,10 +34,11 @@ from router.types import Floats
 
 MOST_KEPT = 64
 HALF_LIFE_ATTEMPTS, HALF_LIFE_S, LONGEST_PAUSE_S = 16.0, 10.0, 5.0
-LEAST_FACTOR, LEAST_ERRORS = 1.2, 2.5
+LEAST_FACTOR, LEAST_ERRORS, LEAST_ATTEMPTS = 1.2, 3.0, 3
 SLOWEST, FASTEST = 32.0, 0.5
 FAILED_SHARE, LEAST_FAILED, GOOD_TO_CLOSE = 0.5, 3, 2
 FIRST_PROBE_S, LONGEST_PROBE_S = 2.0, 20.0
+CLEARLY_QUICKER = 0.75
 FORGOTTEN_S = 600.0
 
 PROBED = Backend()
@@ -48,7 +49,7 @@ _LEAST_SPREAD = 0.1
 _PRIOR = math.log(2.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What one attempt showed of its model's backend; times in epoch seconds.
 
@@ -121,8 +122,9 @@ class Track:
 
     def saw(self, several: Iterable[Seen]) -> None:
         """Takes in what attempts showed; they may come in any order."""
-        for what in sorted(several):
-            insort(self._kept, what)
+        for what in sorted(several, key=_ended_s):
+            self._forget(what.ended_s)
+            insort(self._kept, what, key=_ended_s)
             self._news_s = max(self._news_s, what.ended_s)
             if self._does_well(what):
                 self._interval_s = FIRST_PROBE_S
@@ -133,10 +135,17 @@ class Track:
             self._open_when_failing()
         self.slowdown = self._estimate()
 
+    def _forget(self, now_s: float) -> None:
+        """Forgets all after a long time without news."""
+        if now_s - max(self._news_s, self._probed_s) > FORGOTTEN_S:
+            self._kept.clear()
+            self.opened_s, self.slowdown = None, 1.0
+
     def _does_well(self, what: Seen) -> bool:
         if what.failed or what.started_s < (self.opened_s or -math.inf):
             return False
-        return what.log_ratio is None or what.log_ratio <= math.log(max(self.slowdown, 1.0)) / 2.0
+        ratio = what.log_ratio or 0.0
+        return ratio <= CLEARLY_QUICKER * math.log(max(self.slowdown, 1.0))
 
     def _open_when_failing(self) -> None:
         failed = [each.failed for each in self._kept]
@@ -155,14 +164,18 @@ class Track:
 
     def _estimate(self) -> float:
         timed = [each for each in self._kept if each.log_ratio is not None]
-        if not timed:
-            return 1.0
         ended_s = np.array([each.ended_s for each in timed])
         return estimated(np.array([each.log_ratio for each in timed]), _weights(ended_s))
 
 
+def _ended_s(what: Seen) -> float:
+    return what.ended_s
+
+
 def _weights(ended_s: Floats) -> Floats:
     """How much each of some attempts counts (n,), of those that ended at rising times; sum 1."""
+    if not len(ended_s):
+        return ended_s
     pauses = np.minimum(np.diff(ended_s), LONGEST_PAUSE_S) / HALF_LIFE_S + 1.0 / HALF_LIFE_ATTEMPTS
     halvings = np.concatenate((np.cumsum(pauses[::-1])[::-1], [0.0]))
     weights = np.exp2(-halvings)
@@ -171,6 +184,8 @@ def _weights(ended_s: Floats) -> Floats:
 
 def estimated(log_ratios: Floats, weights: Floats) -> float:
     """The slowdown that log ratios (n,) with weights (n,) of sum 1 show, as the module says."""
+    if len(weights) < LEAST_ATTEMPTS:
+        return 1.0
     count = 1.0 / float(weights @ weights)
     middle = _median(log_ratios, weights)
     spread = 1.48 * _median(np.abs(log_ratios - middle), weights)

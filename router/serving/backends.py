@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from uuid import UUID
 
 from router.conditions import Backend
@@ -22,10 +21,11 @@ from router.serving.telemetry import Logger, Metrics
 from router.types import Decision
 
 TURN_S = 0.5
-MOST_WAITING, MOST_LOOKED_UP = 4_096, 256
+MOST_WAITING, MOST_LOOKED_UP = 4_096, 64
 OFFER_PAUSE_S = 0.1
 
-NORMAL: Mapping[str, Backend] = MappingProxyType({})
+NORMAL: Mapping[str, Backend] = {}
+"""All do as predicted. No snapshot is ever changed."""
 
 
 class Board:
@@ -51,7 +51,7 @@ class Board:
         self._offered: dict[str, float] = {}
         self._reports: deque[Reported] = deque(maxlen=MOST_WAITING)
         self._taken: deque[Probe] = deque()
-        self._probing: deque[UUID] = deque(maxlen=MOST_LOOKED_UP)
+        self._probing: deque[UUID] = deque(maxlen=MOST_WAITING)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="backends", daemon=True)
 
@@ -125,7 +125,7 @@ class Board:
             self._metrics.backend(model, backend)
             if backend.available != self._off.get(model, PROBED).available:
                 self._log.warning("backend", model=model, available=backend.available)
-        self._off = MappingProxyType(dict(off)) if off else NORMAL
+        self._off = off or NORMAL
 
     def start(self) -> None:
         """Begins to follow what is said."""

@@ -1,0 +1,179 @@
+"""Backends in trouble in simulated time: real decisions, rows, board and estimators."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import orjson
+from prometheus_client import CollectorRegistry
+
+from router.conditions import Conditions
+from router.ids import uuid7
+from router.pipeline import decide
+from router.policy.backends import PROBED
+from router.policy.policy import Policy, Predicted
+from router.serving.asked import asked
+from router.serving.backends import TURN_S, Board
+from router.serving.exchange import Exchange
+from router.serving.rows import decision_row, dump
+from router.serving.sightings import Reported, Sightings
+from router.serving.state import State
+from router.serving.telemetry import Metrics, logger
+from router.slo import Slo
+from router.store.memory import MemoryOutbox
+from router.store.seams import Kind, Record
+from router.types import Bounds, Catalog, Decision, Floats, Mask, Query, SloStatus
+from router.v1.router_pb2 import RouteRequest
+
+START_S = 1_800_000_000.0
+TENANT = UUID(int=7)
+
+Trouble = Callable[[str, float], float]
+"""What a model's latency is multiplied by, some seconds after the start; infinite: it fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Queries as a policy knows them, and how long each arm really takes, (q, a)."""
+
+    policy: Policy
+    catalog: Catalog
+    known: Sequence[Predicted]
+    latency_s: Floats
+    slo: Slo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """What n decisions came to: seconds since the start, models, and whether each was a probe.
+
+    `promised` are those that said that they meet the slo, `late` those that failed or took
+    longer than its bound.
+    """
+
+    at_s: Floats
+    model: Sequence[str]
+    promised: Mask
+    late: Mask
+    probe: Mask
+
+    def late_share(self, first_s: float, last_s: float) -> float:
+        """The share of promised decisions in a window that broke the bound."""
+        inside = self._inside(first_s, last_s) & self.promised
+        return float(self.late[inside].mean())
+
+    def traffic(self, model: str, first_s: float, last_s: float) -> float:
+        """The model's share of the decisions in a window."""
+        inside = self._inside(first_s, last_s)
+        return float((np.array(self.model)[inside] == model).mean())
+
+    def _inside(self, first_s: float, last_s: float) -> Mask:
+        return np.asarray((first_s <= self.at_s) & (self.at_s < last_s))
+
+
+class _Host:
+    """One worker's parts, with an outbox in memory."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.outbox = world, MemoryOutbox()
+        self.under_way: list[tuple[float, bytes, Reported]] = []
+        self.turned_s = START_S
+        sightings, exchange = Sightings([self.outbox]), Exchange(Path(), 0, 1)
+        self.board = Board(sightings, exchange, Metrics(CollectorRegistry()), logger())
+        state = State.of(world.policy, world.catalog)
+        self.keys = state.keys
+        self.asked = asked(RouteRequest(text="x"), arms=state.arms, max_query_bytes=100)
+
+    def catch_up(self, now_s: float) -> None:
+        """Reports what has ended, and turns the board as often as its thread would have."""
+        while self.turned_s + TURN_S <= now_s:
+            self.turned_s += TURN_S
+            while self.under_way and self.under_way[0][0] <= self.turned_s:
+                self.board.report(heapq.heappop(self.under_way)[2])
+            self.board.turn(self.turned_s)
+
+    def decide(self, query: int, now_s: float, draw: bytes) -> Decision:
+        """One decision, logged."""
+        now = datetime.fromtimestamp(now_s, UTC)
+        decision = decide(
+            self.world.policy,
+            Query(text="x", input_tokens=10),
+            self.world.slo,
+            Bounds(),
+            decision_id=uuid7(now, lambda _: draw),
+            now=now,
+            predicted=self.world.known[query],
+            conditions=Conditions(backends=self.board.now(now_s)),
+        )
+        self.board.taken(decision)
+        self._log(decision)
+        return decision
+
+    def _log(self, decision: Decision) -> None:
+        conditions = orjson.loads(orjson.dumps(decision.conditions))
+        row = decision_row(decision, self.asked, TENANT, self.keys, ())
+        identifier = decision.decision_id
+        self.outbox.put(
+            Record(
+                kind=Kind.DECISION,
+                tenant_id=TENANT,
+                key=identifier,
+                row_id=identifier,
+                digest=b"",
+                row=dump({**row, "conditions": conditions}),
+            )
+        )
+
+    def will_end(self, decision: Decision, now_s: float, latency_s: float, factor: float) -> None:
+        """The attempt's caller will say how it went, once it has ended."""
+        failed = bool(np.isinf(factor))
+        ended_s = now_s + latency_s * (1.0 if failed else factor)
+        said = Reported(
+            tenant_id=TENANT,
+            decision_id=decision.decision_id,
+            attempt=0,
+            now_s=ended_s,
+            latency_s=ended_s - now_s,
+            failed=failed,
+        )
+        heapq.heappush(self.under_way, (ended_s, decision.decision_id.bytes, said))
+
+
+def walk(world: World, trouble: Trouble, *, per_s: float, seconds: float, seed: int) -> Walk:
+    """Decides for random queries that arrive at random, so many a second on average."""
+    rng, host = np.random.default_rng(seed), _Host(world)
+    rows = list(_decided(world, trouble, host, _arrivals(rng, per_s, seconds), rng))
+    at_s, model, promised, late, probe = zip(*rows, strict=True)
+    return Walk(
+        at_s=np.array(at_s),
+        model=model,
+        promised=np.array(promised),
+        late=np.array(late),
+        probe=np.array(probe),
+    )
+
+
+def _arrivals(rng: np.random.Generator, per_s: float, seconds: float) -> Floats:
+    return np.sort(rng.uniform(0.0, seconds, rng.poisson(per_s * seconds)))
+
+
+def _decided(
+    world: World, trouble: Trouble, host: _Host, arrivals: Floats, rng: np.random.Generator
+) -> Iterator[tuple[float, str, bool, bool, bool]]:
+    for at_s in arrivals.tolist():
+        query, now_s = int(rng.integers(len(world.known))), START_S + at_s
+        host.catch_up(now_s)
+        decision = host.decide(query, now_s, rng.bytes(10))
+        model, named = decision.arm.model, decision.conditions.backends
+        factor = trouble(model, at_s)
+        latency_s = float(world.latency_s[query, decision.choice.index])
+        host.will_end(decision, now_s, latency_s, factor)
+        promised = decision.choice.slo_status is SloStatus.MET
+        late = latency_s * factor > (world.slo.max_latency_s or np.inf)
+        yield at_s, model, promised, late, named.get(model) == PROBED
