@@ -59,13 +59,15 @@ def _complete_catalog(dsn: str, dataset: Dataset, actor: str) -> tuple[int, int]
         engine.dispose()
 
 
-def send_out(dsn: str, tenant_id: UUID | None, file: BinaryIO) -> int:
+def send_out(
+    dsn: str, tenant_id: UUID | None, file: BinaryIO, *, since: datetime | None = None
+) -> int:
     """Writes the interactions as Parquet, streaming; returns how many rows there are."""
     engine = connect(dsn, role=DatabaseRole.TRAINER, application_name=_APPLICATION)
     rows = 0
     try:
         with pa.parquet.ParquetWriter(file, SCHEMA) as writer:
-            for batch in export(engine, tenant_id=tenant_id):
+            for batch in export(engine, tenant_id=tenant_id, since=since):
                 writer.write_batch(batch)
                 rows += len(batch)
     finally:

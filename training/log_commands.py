@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -64,12 +65,15 @@ def export_log(
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
     *,
     tenant: Annotated[str, typer.Option("--tenant", help="Whose; default all.")] = "",
+    since: Annotated[
+        datetime | None, typer.Option("--since", help="Only what was decided from then on (UTC).")
+    ] = None,
     dsn: Dsn = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Writes every interaction as an outcome log.
 
-    Example: leadline logs export --out outcomes.parquet
+    Example: leadline logs export --out outcomes.parquet --since 2026-03-01
     """
     from router.commands.database import database  # noqa: PLC0415
     from router.commands.output import written  # noqa: PLC0415
@@ -77,7 +81,8 @@ def export_log(
 
     with database(dsn) as opened, written(out) as file:
         tenant_id = opened.tenant_id(tenant) if tenant else None
-        rows = send_out(opened.dsn, tenant_id, file)
+        began = since and since.replace(tzinfo=since.tzinfo or UTC)
+        rows = send_out(opened.dsn, tenant_id, file, since=began)
     if as_json:
         print_json({"rows": rows, "out": str(out)})
     else:

@@ -65,7 +65,17 @@ select distinct on (counted, decision_id)
 from scored where counted >= :since and counted < :until and arrival <= counted
 order by counted, decision_id, attempt desc
 """
-LIMITED = f"select * from ({FRESH}) fresh order by counted fetch first :limit rows with ties"  # noqa: S608
+# A turn ends with the transaction that brings the last row which it may look at.
+CUT = """
+select least(
+    :until,
+    (select arrival + 1 from outcomes where tenant_id = :tenant and arrival >= :since
+        and arrival < :until and score is not null order by arrival offset :scores limit 1),
+    (select arrival + 1 from decisions where tenant_id = :tenant and slo_name = :slo
+        and arrival >= :since and arrival < :until order by arrival offset :decisions limit 1)
+)
+"""
+DECISIONS_PER_SCORE = 10
 
 
 class PostgresArrivals:
@@ -85,23 +95,25 @@ class PostgresArrivals:
         """As the seam says."""
         with tenant_scope(self._engine, tenant_id) as connection:
             horizon = _horizon(connection)
-            turn = {"tenant": tenant_id, "slo": slo_name, "since": since}
+            turn: dict[str, Any] = {"tenant": tenant_id, "slo": slo_name, "since": since}
             ends = min(until, horizon)
             if since >= ends:
                 return Fresh(outcomes=(), decisions={}, until=min(since, horizon))
-            found = connection.execute(
-                text(LIMITED),
-                {**turn, "until": ends, "limit": limit, "continued": CONTINUED_WITHIN},
-            )
+            turn["until"] = _cut(connection, turn | {"until": ends}, limit)
+            found = connection.execute(text(FRESH), turn | {"continued": CONTINUED_WITHIN})
             rows = found.mappings().all()
-            if len(rows) >= limit:
-                ends = int(rows[-1]["counted"]) + 1
-            counts = connection.execute(text(DECISIONS), {**turn, "until": ends}).all()
+            counts = connection.execute(text(DECISIONS), turn).all()
         return Fresh(
             outcomes=[_fresh(row) for row in rows],
             decisions={int(version): int(count) for version, count in counts},
-            until=ends,
+            until=turn["until"],
         )
+
+
+def _cut(connection: Connection, turn: dict[str, Any], limit: int) -> int:
+    """Where a turn ends that looks at no more scores than the limit, and a share of decisions."""
+    most = {"scores": limit - 1, "decisions": limit * DECISIONS_PER_SCORE - 1}
+    return int(connection.scalar(text(CUT), turn | most) or 0)
 
 
 def _horizon(connection: Connection) -> int:

@@ -56,7 +56,8 @@ with known as (
     select tenant_id, decided_at, decision_id, attempt,
         avg(score) filter (where coalesce(error, '') = '') as score, {KNOWN}
     from outcomes
-    where cast(:tenant as uuid) is null or tenant_id = cast(:tenant as uuid)
+    where (cast(:tenant as uuid) is null or tenant_id = cast(:tenant as uuid))
+        and (cast(:since as timestamptz) is null or decided_at >= cast(:since as timestamptz))
     group by tenant_id, decided_at, decision_id, attempt
 ), placed as (
     select known.*, d.query_id, d.query, d.dataset, d.propensity as first_propensity,
@@ -69,6 +70,7 @@ with known as (
     from known
     join decisions d on d.tenant_id = known.tenant_id and d.occurred_at = known.decided_at
         and d.decision_id = known.decision_id
+        and (cast(:slo_name as text) is null or d.slo_name = cast(:slo_name as text))
     left join attempts own on own.tenant_id = known.tenant_id
         and own.decided_at = known.decided_at and own.decision_id = known.decision_id
         and own.attempt = known.attempt
@@ -91,15 +93,21 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def export(
-    engine: Engine, *, tenant_id: UUID | None = None, batch_rows: int = 10_000
+    engine: Engine,
+    *,
+    tenant_id: UUID | None = None,
+    slo_name: str | None = None,
+    since: datetime | None = None,
+    batch_rows: int = 10_000,
 ) -> Generator[pa.RecordBatch, None, None]:
     """One row per attempt that has an outcome, in the order of decisions; for the trainer's role.
 
+    Of one tenant, of one slo's name, and decided at `since` or later, where they are given.
     A later attempt's propensity is 1: given the evidence before it, its arm was certain.
     Streams: memory holds one batch. Several outcomes of an attempt give the mean score
     and the last known of the rest; an outcome with an error gives no score.
     """
-    parameters = {"tenant": None if tenant_id is None else str(tenant_id)}
+    parameters = {"tenant": tenant_id, "slo_name": slo_name, "since": since}
     with transaction(engine) as connection:
         connection.execute(text("set local statement_timeout = 0"))
         streaming = connection.execution_options(stream_results=True, max_row_buffer=batch_rows)

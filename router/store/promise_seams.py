@@ -134,7 +134,8 @@ class Arrivals(Protocol):
     ) -> Fresh:
         """What arrived from `since` until before `until`, or before the horizon if that is earlier.
 
-        About `limit` scored decisions at most: those that arrived together stay together. A
+        About `limit` scored decisions at most: those that arrived together stay together, and
+        a long backlog takes several turns. A
         `since` beyond the horizon tells of a database that was restored from a dump; then
         nothing is counted, and the next turn begins at the horizon.
         """

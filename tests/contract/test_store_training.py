@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from router.errors import Conflict, InvalidInput
-from router.ids import decision_id, is_ours, time_of
+from router.ids import decision_id, is_ours, time_of, uuid7
 from router.slo import Slo
 from router.store import audit
 from router.store.catalog import PostgresCatalog
@@ -185,6 +185,24 @@ def test_exports_can_be_of_one_tenant(database: Database) -> None:
         database.arrive(decided, outcome(decided, score=1.0))
     assert len(database.exported()) == 2
     assert [row["tenant"] for row in database.exported(tenant_id=other)] == ["other"]
+
+
+def test_exports_can_be_of_one_slo_and_from_a_time_on(database: Database) -> None:
+    made = {}
+    for day, name in ((1, "chat"), (2, "chat"), (3, "batch")):
+        at = NOW.replace(day=day)
+        decided = decision(database.tenant_id, decision_id=uuid7(at), slo_name=name)
+        database.arrive(decided, outcome(decided, score=1.0))
+        made[day] = str(decided.row_id)
+
+    def days(**how: Any) -> list[int]:
+        found = {row["decision_id"] for row in database.exported(**how)}
+        return [day for day, key in made.items() if key in found]
+
+    assert days(slo_name="chat") == [1, 2]
+    assert days(since=NOW.replace(day=2)) == [2, 3]
+    assert days(since=NOW.replace(day=2), slo_name="chat") == [2]
+    assert days(since=NOW.replace(day=4)) == []
 
 
 def test_importing_twice_doubles_nothing(database: Database) -> None:
