@@ -6,6 +6,7 @@ from router.clients.running import Attempt, Run
 from router.clients.sync import Client
 from router.clients.values import (
     DecisionRecord,
+    DryRun,
     NextStep,
     OutcomeRecord,
     OutcomeReport,
@@ -13,6 +14,7 @@ from router.clients.values import (
     Prediction,
     RefusedOutcome,
     RoutedDecision,
+    SloWarning,
 )
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Attempt",
     "Client",
     "DecisionRecord",
+    "DryRun",
     "NextStep",
     "OutcomeRecord",
     "OutcomeReport",
@@ -28,5 +31,6 @@ __all__ = [
     "RefusedOutcome",
     "RoutedDecision",
     "Run",
+    "SloWarning",
     "Tls",
 ]

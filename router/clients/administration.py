@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from router.clients import replies
 from router.clients.calls import Call, identify
 from router.clients.messages import arm_message, model_message, slo_message
+from router.clients.values import DryRun
 from router.slo import Slo
 from router.types import Arm, Model, PolicyRecord, check_arm
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
@@ -37,7 +39,10 @@ def get_slo(name: str = "default", *, version: int = 0) -> Call[Slo]:
 def put_slo(
     slo: Slo, *, base_version: int | None = None, request_id: UUID | None = None
 ) -> Call[Slo]:
-    """Writes the slo's next version; Conflict when `base_version` is given and not the newest."""
+    """Writes the slo's next version; Conflict when `base_version` is given and not the newest.
+
+    Warns with SloWarning of names in it that the catalog does not have.
+    """
     return Call(
         service="Slos",
         method="PutSlo",
@@ -45,7 +50,23 @@ def put_slo(
             request_id=identify(request_id), slo=slo_message(slo), base_version=base_version
         ),
         response=slos_pb2.PutSloResponse,
-        read=replies.slo,
+        read=replies.written_slo,
+    )
+
+
+def dry_run_slo(slo: Slo, *, window: timedelta = timedelta(days=7)) -> Call[DryRun]:
+    """Says what the slo would have done on the window's decisions; writes nothing.
+
+    Takes some seconds: give the client a `timeout_s` of a minute.
+    """
+    request = slos_pb2.DryRunSloRequest(slo=slo_message(slo))
+    request.window.FromTimedelta(window)
+    return Call(
+        service="Slos",
+        method="DryRunSlo",
+        request=request,
+        response=slos_pb2.DryRunSloResponse,
+        read=replies.dry_run,
     )
 
 

@@ -71,6 +71,7 @@ class AsyncClient:
     list_slos = _awaiting(administration.list_slos)
     get_slo = _awaiting(administration.get_slo)
     put_slo = _awaiting(administration.put_slo)
+    dry_run_slo = _awaiting(administration.dry_run_slo)
     list_models = _awaiting(administration.list_models)
     put_model = _awaiting(administration.put_model)
     list_arms = _awaiting(administration.list_arms)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from router.clients.errors import named
-from router.clients.mapping import time_of
+from router.clients.mapping import plain, time_of
 from router.clients.messages import arm_of, model_of, policy_record_of, slo_of
 from router.clients.values import (
     DecisionRecord,
+    DryRun,
     NextStep,
     OutcomeRecord,
     OutcomesSummary,
     Prediction,
     RefusedOutcome,
     RoutedDecision,
+    SloWarning,
 )
 from router.errors import LeadlineError
 from router.explanation import (
@@ -26,6 +29,7 @@ from router.explanation import (
     LeftOut,
     Neighbour,
 )
+from router.policy.rehearsal import Estimate, Figures, Rehearsal
 from router.slo import Slo
 from router.types import Arm, Model, PolicyRecord, PolicySource, SloStatus
 from router.v1 import catalog_pb2, policies_pb2, router_pb2, slos_pb2
@@ -204,9 +208,34 @@ def slos(message: slos_pb2.ListSlosResponse) -> tuple[Slo, ...]:
     return tuple(map(slo_of, message.slos))
 
 
-def slo(message: slos_pb2.GetSloResponse | slos_pb2.PutSloResponse) -> Slo:
+def slo(message: slos_pb2.GetSloResponse) -> Slo:
     """Reads one slo."""
     return slo_of(message.slo)
+
+
+def written_slo(message: slos_pb2.PutSloResponse) -> Slo:
+    """Reads an slo that was written, and warns of what the server warns of."""
+    for text in message.warnings:
+        warnings.warn(f"slo {message.slo.name}: {text}", SloWarning, stacklevel=4)
+    return slo_of(message.slo)
+
+
+def dry_run(message: slos_pb2.DryRunSloResponse) -> DryRun:
+    """Reads what an slo would have done."""
+    return DryRun(**plain(message) | {"rehearsal": _rehearsal(message.rehearsal)})
+
+
+def _rehearsal(message: slos_pb2.Rehearsal) -> Rehearsal:
+    said = plain(message)
+    for kind, names in _PARTS_OF_REHEARSAL.items():
+        said |= {name: kind(**said[name]) for name in names if said[name] is not None}
+    return Rehearsal(**said)
+
+
+_PARTS_OF_REHEARSAL: Mapping[type, Sequence[str]] = {
+    Figures: ("predicted", "decided"),
+    Estimate: ("accuracy", "cost_usd", "latency_s"),
+}
 
 
 def models(message: catalog_pb2.ListModelsResponse) -> tuple[Model, ...]:

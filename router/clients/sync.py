@@ -66,6 +66,7 @@ class Client:
     list_slos = _blocking(administration.list_slos)
     get_slo = _blocking(administration.get_slo)
     put_slo = _blocking(administration.put_slo)
+    dry_run_slo = _blocking(administration.dry_run_slo)
     list_models = _blocking(administration.list_models)
     put_model = _blocking(administration.put_model)
     list_arms = _blocking(administration.list_arms)

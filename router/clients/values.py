@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from router.explanation import Explanation
+from router.policy.rehearsal import Rehearsal
 from router.types import Arm, PolicySource, SloStatus
 
 
@@ -149,3 +150,30 @@ class DecisionRecord:
     labels: Mapping[str, str]
     predictions: tuple[Prediction, ...]
     outcomes: tuple[OutcomeRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What an slo would have done on decisions that were made before it.
+
+    They are those of the slo `decisions_of`, or of all the tenant's where that is empty;
+    `decisions_found` counts the newest 200,000 at most, of which a random share was looked
+    at. The policy of `policy_version` (0: the static fallback) chose; `of_other_policies`
+    of the decisions were predicted by another one. `certifiable` is None where nobody has
+    looked whether the floor could be certified.
+    """
+
+    rehearsal: Rehearsal
+    warnings: tuple[str, ...]
+    decisions_of: str
+    decisions_found: int
+    oldest: datetime | None
+    newest: datetime | None
+    policy_version: int
+    of_other_policies: int
+    certifiable: bool | None = None
+    certificate_note: str = ""
+
+
+class SloWarning(UserWarning):
+    """An slo names what the catalog does not have, or not yet."""

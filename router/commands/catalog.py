@@ -45,6 +45,10 @@ def add_model(
     output_usd_per_mtok: Annotated[
         float, typer.Option("--output", help="$ per million tokens.", min=0)
     ],
+    cached_input_usd_per_mtok: Annotated[
+        float | None,
+        typer.Option("--cached-input", help="$ per million cached tokens; none: as input.", min=0),
+    ] = None,
     tier: Annotated[int, typer.Option(help="Order by strength, 0 the weakest.", min=0)] = 0,
     context_tokens: Annotated[int, typer.Option(min=1)] = 128_000,
     max_output_tokens: Annotated[int, typer.Option(min=1)] = 4_096,
@@ -52,6 +56,9 @@ def add_model(
         list[str] | None, typer.Option(help="tools, vision or json; may repeat.")
     ] = None,
     energy_wh_per_ktok: Annotated[float, typer.Option(min=0)] = 0.0,
+    grid_gco2e_per_kwh: Annotated[
+        float, typer.Option(help="Carbon intensity of its region's power.", min=0)
+    ] = 0.0,
     region: Annotated[str, typer.Option(help="Where it runs, as eu-west.")] = "",
     endpoint: Annotated[str, typer.Option(help="Base URL of its OpenAI-compatible API.")] = "",
     endpoint_model: Annotated[str, typer.Option(help="Its name there.")] = "",
@@ -71,11 +78,13 @@ def add_model(
         name=name,
         input_usd_per_mtok=input_usd_per_mtok,
         output_usd_per_mtok=output_usd_per_mtok,
+        cached_input_usd_per_mtok=cached_input_usd_per_mtok,
         tier=tier,
         context_tokens=context_tokens,
         max_output_tokens=max_output_tokens,
         capabilities=capabilities,
         energy_wh_per_ktok=energy_wh_per_ktok,
+        grid_gco2e_per_kwh=grid_gco2e_per_kwh,
         region=region,
         endpoint=endpoint,
         endpoint_model=endpoint_model,

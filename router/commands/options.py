@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +80,19 @@ def settings(**given: Any) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "_".join(map(str, first["loc"])).upper()
         raise ConfigurationError(f"LEADLINE_{name}: {first['msg']}") from None
+
+
+def duration(text: str) -> timedelta:
+    """How long "90s", "30m", "24h", "7d" or "2w" is. Raises BadParameter."""
+    found = re.fullmatch(r"(\d{1,9})([smhdw])", text.strip())
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r:.40} is no duration; write it as 30m, 24h or 7d", param_hint="--since"
+        )
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def slos(text: str) -> tuple[tuple[Slo, ...], bool]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -11,10 +13,14 @@ from router.commands.database import database
 from router.errors import NotFound
 
 if TYPE_CHECKING:
-    from router.clients import Client
+    from router.clients import Client, DryRun
+    from router.commands.database import Database
     from router.slo import Slo
     from router.store.seams import CatalogStore, Slos
     from router.types import Arm, Catalog, Model, PolicyRecord
+
+
+REHEARSE_S = 60.0
 
 
 class TenantSlos(Protocol):
@@ -26,8 +32,11 @@ class TenantSlos(Protocol):
     def get(self, name: str, version: int = 0) -> Slo:
         """One version (0: the newest). Raises NotFound."""
 
-    def put(self, slo: Slo, *, base_version: int | None, actor: str) -> Slo:
-        """Writes the next version and returns it."""
+    def put(self, slo: Slo, *, base_version: int | None, actor: str) -> tuple[Slo, Sequence[str]]:
+        """Writes the next version; returns it, and what it names that is not there."""
+
+    def dry_run(self, slo: Slo, window: timedelta) -> DryRun:
+        """What it would have done on the window's decisions."""
 
 
 class Switch(Protocol):
@@ -48,12 +57,12 @@ def slos(tenant: str, dsn: str, address: str) -> Iterator[TenantSlos]:
     """The tenant's slos; through a server they are those of the key's tenant."""
     if address:
         with _client(address) as client:
-            yield _RemoteSlos(client)
+            yield _RemoteSlos(client, address)
         return
     from router.store.slos import PostgresSlos  # noqa: PLC0415
 
     with database(dsn) as opened:
-        yield _StoredSlos(PostgresSlos(opened.router), opened.tenant_id(tenant))
+        yield _StoredSlos(PostgresSlos(opened.router), opened.tenant_id(tenant), opened)
 
 
 @contextmanager
@@ -82,15 +91,15 @@ def policies(dsn: str, address: str) -> Iterator[Switch]:
         yield PostgresRegistry(opened.admin)
 
 
-def _client(address: str) -> Client:
+def _client(address: str, timeout_s: float = 5.0) -> Client:
     from router.clients import Client  # noqa: PLC0415
 
-    return Client(address, timeout_s=5.0)
+    return Client(address, timeout_s=timeout_s)
 
 
 class _StoredSlos:
-    def __init__(self, store: Slos, tenant_id: UUID) -> None:
-        self._store, self._tenant_id = store, tenant_id
+    def __init__(self, store: Slos, tenant_id: UUID, opened: Database) -> None:
+        self._store, self._tenant_id, self._opened = store, tenant_id, opened
 
     def current(self) -> Sequence[Slo]:
         return self._store.current(self._tenant_id)
@@ -98,13 +107,22 @@ class _StoredSlos:
     def get(self, name: str, version: int = 0) -> Slo:
         return self._store.get(self._tenant_id, name, version)
 
-    def put(self, slo: Slo, *, base_version: int | None, actor: str) -> Slo:
-        return self._store.put(self._tenant_id, slo, base_version=base_version, actor=actor)
+    def put(self, slo: Slo, *, base_version: int | None, actor: str) -> tuple[Slo, Sequence[str]]:
+        from router.policy.unknown import unknown_names  # noqa: PLC0415
+        from router.store.catalog import PostgresCatalog  # noqa: PLC0415
+
+        written = self._store.put(self._tenant_id, slo, base_version=base_version, actor=actor)
+        return written, unknown_names(written, PostgresCatalog(self._opened.router).read())
+
+    def dry_run(self, slo: Slo, window: timedelta) -> DryRun:
+        from router.commands.rehearsed import dry_run  # noqa: PLC0415
+
+        return dry_run(self._opened, self._tenant_id, slo, window)
 
 
 class _RemoteSlos:
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, address: str) -> None:
+        self._client, self._address = client, address
 
     def current(self) -> Sequence[Slo]:
         return self._client.list_slos()
@@ -112,8 +130,22 @@ class _RemoteSlos:
     def get(self, name: str, version: int = 0) -> Slo:
         return self._client.get_slo(name, version=version)
 
-    def put(self, slo: Slo, *, base_version: int | None, actor: str) -> Slo:  # noqa: ARG002
-        return self._client.put_slo(slo, base_version=base_version)
+    def put(
+        self,
+        slo: Slo,
+        *,
+        base_version: int | None,
+        actor: str,  # noqa: ARG002
+    ) -> tuple[Slo, Sequence[str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            written = self._client.put_slo(slo, base_version=base_version)
+        prefix = f"slo {written.name}: "
+        return written, [str(each.message).removeprefix(prefix) for each in caught]
+
+    def dry_run(self, slo: Slo, window: timedelta) -> DryRun:
+        with _client(self._address, timeout_s=REHEARSE_S) as client:
+            return client.dry_run_slo(slo, window=window)
 
 
 class _RemoteCatalog:

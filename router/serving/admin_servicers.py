@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from router.clients.mapping import message_of
 from router.clients.messages import model_message, slo_message
 from router.errors import NotFound
+from router.policy.unknown import unknown_names
 from router.serving import fields
 from router.serving.edge import Rpc
 from router.serving.messages import (
@@ -14,6 +16,7 @@ from router.serving.messages import (
     policy_message,
     slo_of,
 )
+from router.serving.rehearsing import WINDOW, Rehearsals
 from router.serving.rows import arm_message
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
@@ -30,10 +33,18 @@ def actor(caller: Identity) -> str:
 
 
 class SlosServicer:
-    """Keeps the caller's own tenant's slos."""
+    """Keeps the caller's own tenant's slos; `rehearsals` says what one would have done."""
 
-    def __init__(self, slos: Slos, tenants: TenantDirectory, threads: Threads) -> None:
-        self._slos, self._tenants, self._threads = slos, tenants, threads
+    def __init__(
+        self,
+        slos: Slos,
+        catalog: CatalogStore,
+        tenants: TenantDirectory,
+        threads: Threads,
+        rehearsals: Rehearsals,
+    ) -> None:
+        self._slos, self._catalog, self._tenants = slos, catalog, tenants
+        self._threads, self._rehearsals = threads, rehearsals
 
     def rpcs(self) -> list[Rpc]:
         """The methods."""
@@ -42,6 +53,7 @@ class SlosServicer:
             Rpc(name=service + "ListSlos", request=slos_pb2.ListSlosRequest, run=self.list),
             Rpc(name=service + "GetSlo", request=slos_pb2.GetSloRequest, run=self.get),
             Rpc(name=service + "PutSlo", request=slos_pb2.PutSloRequest, run=self.put),
+            Rpc(name=service + "DryRunSlo", request=slos_pb2.DryRunSloRequest, run=self.dry_run),
         ]
 
     async def list(
@@ -76,7 +88,17 @@ class SlosServicer:
             actor=actor(caller),
         )
         await self._tenants.load_slos(caller.tenant_id)
-        return slos_pb2.PutSloResponse(slo=slo_message(slo))
+        catalog = await self._threads.run(self._catalog.read)
+        return slos_pb2.PutSloResponse(slo=slo_message(slo), warnings=unknown_names(slo, catalog))
+
+    async def dry_run(
+        self, request: slos_pb2.DryRunSloRequest, caller: Identity
+    ) -> slos_pb2.DryRunSloResponse:
+        """DryRunSlo; a thread of its own does it, one at a time."""
+        slo = slo_of(request.slo)
+        window = fields.span(request, "window", WINDOW)
+        found = await self._rehearsals.run(caller.tenant_id, slo, window)
+        return message_of(slos_pb2.DryRunSloResponse, found)
 
 
 class CatalogServicer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from router.errors import InvalidInput
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}")
 _REPLACED = "\ufffd"
+_LONGEST_SPAN = timedelta(days=366)
 
 
 def clean(text: str) -> str:
@@ -89,6 +90,16 @@ def finite(message: Any, field: str) -> float | None:
     if value is not None and not math.isfinite(value):
         raise InvalidInput(f"{value} is not a finite number", field=field)
     return None if value is None else float(value)
+
+
+def span(message: Any, field: str, usual: timedelta) -> timedelta:
+    """An optional Duration of more than nothing and at most 366 days; unset is `usual`."""
+    if not message.HasField(field):
+        return usual
+    given = getattr(message, field)
+    if not 0 <= given.seconds <= _LONGEST_SPAN.total_seconds() or given.nanos < 0:
+        raise InvalidInput("is not between 0 and 366 days", field=field)
+    return timedelta(seconds=given.seconds, microseconds=given.nanos / 1_000)
 
 
 def time(message: Any, field: str, now: datetime) -> datetime:

@@ -23,9 +23,10 @@ from router.serving.decisions import Decisions
 from router.serving.edge import Edge, Rpc
 from router.serving.exchange import Exchange
 from router.serving.outcomes import Outcomes
+from router.serving.rehearsing import Rehearsals, Rehearsing
 from router.serving.reload import Bundles, Reloader
 from router.serving.router_servicer import RouterServicer
-from router.serving.routing import Routing
+from router.serving.routing import Routing, utc_now
 from router.serving.sightings import Sightings
 from router.serving.stores import Stores, outbox_path
 from router.serving.telemetry import Metrics, logger
@@ -38,6 +39,7 @@ from router.store.neighbour import Neighbour
 SERVICES = ("router.v1.Router", "router.v1.Slos", "router.v1.Catalog", "router.v1.Policies")
 MAX_MESSAGE_BYTES = 4 << 20
 VERIFY_S = 60.0
+REHEARSE_S = 60.0
 OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -56,6 +58,7 @@ class Room:
     stores: Stores
     threads: Threads
     verifying: Threads
+    rehearsing: Threads
     tenants: TenantDirectory
     reloader: Reloader
     bundles: Bundles
@@ -70,6 +73,7 @@ def furnish(
     metrics = Metrics(registry)
     threads = Threads(settings.default_deadline_s)
     verifying = Threads(VERIFY_S, late="the policy is not promoted: it was not verified", threads=1)
+    rehearsing = Threads(REHEARSE_S, late="the slo was not rehearsed", threads=1)
     tenants = TenantDirectory(stores.tenants, stores.slos, threads)
     bundles = Bundles(stores.registry, stores.trusted, load_embedder())
     reloader = Reloader(
@@ -82,7 +86,9 @@ def furnish(
         log=logger(),
     )
     board = _board(settings, worker, metrics)
-    return Room(settings, stores, threads, verifying, tenants, reloader, bundles, metrics, board)
+    return Room(
+        settings, stores, threads, verifying, rehearsing, tenants, reloader, bundles, metrics, board
+    )
 
 
 def _board(settings: Settings, worker: int, metrics: Metrics) -> Board:
@@ -133,9 +139,11 @@ def methods(room: Room) -> list[Rpc]:
         room.threads,
         room.verifying,
     )
+    rehearsals = Rehearsals(Rehearsing(stores.past), current, room.rehearsing, utc_now)
+    slos = SlosServicer(stores.slos, stores.catalog, room.tenants, room.threads, rehearsals)
     return [
         *router.rpcs(),
-        *SlosServicer(stores.slos, room.tenants, room.threads).rpcs(),
+        *slos.rpcs(),
         *CatalogServicer(stores.catalog, stores.admin_catalog, room.threads).rpcs(),
         *policies.rpcs(),
     ]
@@ -200,6 +208,7 @@ def _close(room: Room) -> None:
     room.backends.close()
     room.threads.close()
     room.verifying.close()
+    room.rehearsing.close()
     room.stores.outbox.close()
 
 

@@ -1,0 +1,223 @@
+"""Rehearses an slo: decides the tenant's logged decisions again, as if it had been in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import nan
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from router.clients.values import DryRun
+from router.errors import Infeasible, InvalidInput
+from router.pipeline import decide
+from router.policy.features import Context
+from router.policy.policy import Policy, Predicted
+from router.policy.rehearsal import (
+    FIGURES,
+    Rehearsed,
+    expected,
+    probabilities,
+    summarise,
+)
+from router.policy.table import ArmTable
+from router.policy.unknown import unknown_names
+from router.serving.asked import again
+from router.serving.rows import FIGURES as COLUMNS
+from router.serving.state import Current
+from router.serving.threads import Threads
+from router.slo import Slo
+from router.store.rehearsing import PostgresPast
+from router.types import Catalog, Choice, Floats, Predictions, SloStatus, Strategy
+
+WINDOW = timedelta(days=7)
+LONGEST_WINDOW = timedelta(days=366)
+
+Certify = Callable[[UUID, Slo], tuple[bool, str] | None]
+"""Whether the tenant's floor could be certified, and why; None where nobody can say."""
+
+
+def nobody_certifies(_tenant_id: UUID, _slo: Slo) -> None:
+    """Says nothing of any floor."""
+
+
+class Rehearsing:
+    """Says what an slo would have done; blocks for some seconds.
+
+    Figures are those of a decision's first arm. Budgets and the health of backends are as
+    if nothing were out of the ordinary, and no certificate moves the trade-off.
+    """
+
+    def __init__(self, past: PostgresPast, certify: Certify = nobody_certifies) -> None:
+        self._past, self._certify = past, certify
+
+    def dry_run(
+        self,
+        tenant_id: UUID,
+        slo: Slo,
+        *,
+        policy: Policy,
+        catalog: Catalog,
+        until: datetime,
+        window: timedelta = WINDOW,
+    ) -> DryRun:
+        """What the slo would have done in the window before `until` under the policy.
+
+        Raises InvalidInput for a window that is none, and Unavailable.
+        """
+        if not timedelta(0) < window <= LONGEST_WINDOW:
+            raise InvalidInput(f"{window} is not between 0 and 366 days", field="window")
+        sample = self._past.sample(tenant_id, slo.name, until - window, until)
+        again_by = Again(policy, catalog, slo)
+        rows = [(row, again_by.rehearse(row)) for row in self._past.read(sample)]
+        looked = [(row, found) for row, found in rows if found is not None]
+        times = [row["occurred_at"] for row, _ in looked]
+        others = sum(row["policy_version"] != policy.version for row, _ in looked)
+        certifiable, note = self._certify(tenant_id, slo) or (None, "")
+        return DryRun(
+            rehearsal=summarise([found for _, found in looked]),
+            warnings=unknown_names(slo, catalog),
+            decisions_of=sample.slo_name,
+            decisions_found=sample.found,
+            oldest=min(times, default=None),
+            newest=max(times, default=None),
+            policy_version=policy.version,
+            of_other_policies=others,
+            certifiable=certifiable,
+            certificate_note=note,
+        )
+
+
+class Rehearsals:
+    """Rehearses under the worker's policy, off the event loop, one at a time."""
+
+    def __init__(
+        self,
+        rehearsing: Rehearsing,
+        current: Current,
+        threads: Threads,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._rehearsing, self._current = rehearsing, current
+        self._threads, self._clock = threads, clock
+
+    async def run(self, tenant_id: UUID, slo: Slo, window: timedelta) -> DryRun:
+        """As `Rehearsing.dry_run`, until now."""
+        state = self._current.state
+        return await self._threads.run(
+            self._rehearsing.dry_run,
+            tenant_id,
+            slo,
+            policy=state.policy,
+            catalog=state.catalog,
+            until=self._clock(),
+            window=window,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arms:
+    """A policy over arms of a log whose keys those were; `places` says where they stand in it."""
+
+    policy: Policy
+    keys: tuple[str, ...]
+    places: list[int]
+
+
+class Again:
+    """Decides logged decisions again under one slo, from their logged predictions.
+
+    The arms to choose from are those of the log that the catalog still has.
+    """
+
+    def __init__(self, policy: Policy, catalog: Catalog, slo: Slo) -> None:
+        self._policy, self._catalog, self._slo = policy, catalog, slo
+        self._greedy = replace(slo, exploration_rate=0.0)
+        self._bound: dict[tuple[str, ...], _Arms] = {}
+
+    def rehearse(self, row: Mapping[str, Any]) -> Rehearsed | None:
+        """What would have been decided for a row; None where all of its arms have left."""
+        keys = tuple(row["predictions"]["arms"])
+        arms = self._bound.get(keys) or self._bind(keys)
+        if not arms.places:
+            return None
+        logged = _predictions(row["predictions"], len(keys))
+        return self._compare(row, arms, logged, self._choose(row, arms, logged))
+
+    def _choose(self, row: Mapping[str, Any], arms: _Arms, logged: Predictions) -> Choice | None:
+        """The greedy choice; None where the decision would be refused."""
+        query, bounds = again({**row, "query": ""})
+        context = Context(
+            values=np.empty(0), words=np.empty(0, np.intp), input_tokens=query.input_tokens
+        )
+        left = Predictions(**{name: getattr(logged, name)[arms.places] for name in COLUMNS})
+        predicted = Predicted(context=context, predictions=left, novelty=row["novelty"])
+        try:
+            return decide(
+                arms.policy,
+                query,
+                self._greedy,
+                bounds,
+                decision_id=row["decision_id"],
+                now=row["occurred_at"],
+                predicted=predicted,
+            ).choice
+        except Infeasible:
+            return None
+
+    def _compare(
+        self, row: Mapping[str, Any], arms: _Arms, logged: Predictions, choice: Choice | None
+    ) -> Rehearsed:
+        place = arms.keys.index(row["arm"])
+        taken, greedy = np.zeros(len(arms.keys)), -1
+        if choice is not None:
+            taken[arms.places] = probabilities(choice, self._slo.exploration_rate)
+            greedy = arms.places[choice.index]
+        propensity = row["propensity"]
+        return Rehearsed(
+            expected=None if choice is None else expected(logged, taken),
+            decided=_column(logged, place),
+            feasible=choice is not None and choice.slo_status is not SloStatus.BEST_EFFORT,
+            changed=None if row["explored"] else greedy != place,
+            continuing=bool((row["request"] or {}).get("may_continue")),
+            weight=float(taken[place] / propensity) if propensity else nan,
+            score=_number(row["score"]),
+            cost_usd=_number(row["cost_usd"]),
+            latency_s=_number(row["latency_s"]),
+        )
+
+    def _bind(self, keys: tuple[str, ...]) -> _Arms:
+        """The policy over those arms of a log that there still are."""
+        if keys == self._policy.table.keys:
+            policy, places = self._policy, list(range(len(keys)))
+        else:
+            arms = tuple(arm for arm in self._catalog.arms if arm.key in keys)
+            policy = _over(self._policy, replace(self._catalog, arms=arms))
+            places = [keys.index(arm.key) for arm in arms]
+        self._bound[keys] = _Arms(policy=policy, keys=keys, places=places)
+        return self._bound[keys]
+
+
+def _over(policy: Policy, catalog: Catalog) -> Policy:
+    """The policy for other arms, whose predictions are known already; it plans nothing ahead."""
+    single = (i for i, arm in enumerate(catalog.arms) if arm.strategy == Strategy.SINGLE)
+    table = ArmTable(catalog)
+    return replace(policy, table=table, single_pass=tuple(single), continuation=None)
+
+
+def _predictions(logged: Mapping[str, Any], arms: int) -> Predictions:
+    """The logged predictions; a figure that an older log does not have is NaN."""
+    unknown = [None] * arms
+    table = np.array([logged.get(name, unknown) for name in COLUMNS], np.float64)
+    return Predictions(**dict(zip(COLUMNS, table, strict=True)))
+
+
+def _column(predictions: Predictions, place: int) -> Floats:
+    return np.array([getattr(predictions, name)[place] for name in FIGURES])
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else value
