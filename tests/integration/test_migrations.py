@@ -159,6 +159,30 @@ def test_explanations_join_a_log_that_has_rows_already(dsn: str, column: bool) -
     assert rows(dsn, lacking) == []
 
 
+def test_promises_join_a_log_that_has_rows_already(dsn: str) -> None:
+    tenant = uuid4()
+    with psycopg.connect(dsn) as connection:
+        connection.execute("drop table certificates, monitors, budgets")
+        connection.execute("delete from revisions where topic = 'promises'")
+        connection.execute("alter table outcomes drop column arrival")
+        for column in ("arrival", "conditions", "reasons", "novelty"):
+            connection.execute(f"alter table decisions drop column {column}".encode())
+        connection.execute("update alembic_version set version_num = '0002'")
+    fill_logs(dsn, tenant)
+    for _ in range(2):
+        assert schema.upgrade(dsn) == schema.newest()
+    for log in ("decisions", "outcomes"):
+        assert rows(dsn, f"select tenant_id, arrival from {log}") == [(tenant, None)]
+    indexes = (
+        "select bool_and(indisvalid), count(*) from pg_index join pg_class c on c.oid = indexrelid "
+        "where relname in ('decisions_arrived', 'outcomes_arrived')"
+    )
+    assert rows(dsn, indexes) == [(True, 2)]
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update alembic_version set version_num = '0002'")
+    assert schema.upgrade(dsn) == schema.newest()
+
+
 def test_an_upgrade_gives_up_where_a_log_is_in_use_and_succeeds_afterwards(dsn: str) -> None:
     back_to_the_first_revision(dsn, column=False)
     with psycopg.connect(dsn) as reader:

@@ -101,6 +101,8 @@ def test_history_becomes_a_candidate_whose_signer_is_trusted(tmp_path: Path, dsn
 
     answer("logs", "export", "--out", tmp_path / "out.parquet", "--dsn", dsn)
     assert len(read(tmp_path / "out.parquet").table) == 240
+    late = ("--since", "2100-01-01", "--out", tmp_path / "late.parquet", "--dsn", dsn)
+    assert answer("logs", "export", *late)["rows"] == 0
     admin.dispose()
     router.dispose()
 
