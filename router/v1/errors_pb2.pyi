@@ -76,6 +76,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: the deadline passed before the decision was made; nothing was logged."""
     ERROR_REASON_CERTIFICATE_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND: this tenant has no such certificate."""
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 27
+    """RESOURCE_EXHAUSTED: what is left of the slo's budget for this period covers no arm."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the closed set that stands in `reason` of the
@@ -137,4 +139,6 @@ ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 25
 """DEADLINE_EXCEEDED: the deadline passed before the decision was made; nothing was logged."""
 ERROR_REASON_CERTIFICATE_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND: this tenant has no such certificate."""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 27
+"""RESOURCE_EXHAUSTED: what is left of the slo's budget for this period covers no arm."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
