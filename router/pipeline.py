@@ -48,8 +48,9 @@ def decide(
         raise Infeasible("the catalog has no enabled arm; add some first", reason="NO_ARMS")
     known = predicted or policy.predict([query.text])[0]
     query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
-    standing = stand(policy.table, known.predictions, slo, conditions, query.input_tokens)
-    choice = first(policy, standing, query, slo, bounds, conditions)
+    standing = stand(policy.table, known, slo, conditions, query.input_tokens)
+    aim = policy.aim(slo, bounds, conditions, standing.novelty)
+    choice = first(policy, standing, query, slo, bounds, conditions=conditions)
     choice = explore(choice, slo.exploration_rate, uniform(decision_id))
     predictions = standing.predictions
     return Decision(
@@ -63,8 +64,11 @@ def decide(
         slo=slo,
         policy_version=policy.version,
         policy_source=policy.source,
-        should_continue=_worth_waiting(policy, standing, choice, slo, bounds, conditions),
+        should_continue=_worth_waiting(
+            policy, standing, choice, Aim.of(slo, aim), willing=bounds.may_continue
+        ),
         conditions=conditions,
+        novelty=standing.novelty,
     )
 
 
@@ -74,8 +78,8 @@ def first(
     query: Query,
     slo: Slo,
     bounds: Bounds,
-    conditions: Conditions = PLAIN,
     *,
+    conditions: Conditions = PLAIN,
     ahead: Ahead | None = None,
 ) -> Choice:
     """Chooses the first arm, before exploration; planned, when the caller may continue.
@@ -86,13 +90,14 @@ def first(
     if bounds.may_continue and continuation is not None and continuation.informs:
         known_ahead = partial(_ahead, continuation, standing.predictions, ahead)
         utility = planned(known_ahead, standing, slo, bounds)
+    checks = tuple(policy.table.checks(query, slo, bounds, conditions))
     return choose(
         standing,
-        policy.table.eligible(query, slo, bounds, conditions),
+        policy.table.left(checks),
         slo,
         bounds,
-        policy.aim(slo, bounds, conditions),
-        checks=tuple(policy.table.checks(query, slo, bounds, conditions)),
+        policy.aim(slo, bounds, conditions, standing.novelty),
+        checks=checks,
         safe=policy.table.place(slo.safe_arm) if slo.safe_arm else None,
         utility=utility,
     )
@@ -117,24 +122,20 @@ def go_on(
     if continuation is None or not continuation.informs:
         return None
     known = predicted or policy.predict([query.text])[0]
+    standing = stand(policy.table, known, slo, conditions, query.input_tokens)
     return plan(
-        stand(policy.table, known.predictions, slo, conditions, query.input_tokens),
+        standing,
         policy.table.eligible(query, slo, bounds, conditions),
         tried,
         slo,
         bounds,
         evidence=continuation.evidence,
-        aim=Aim.of(slo, policy.aim(slo, bounds, conditions)),
+        aim=Aim.of(slo, policy.aim(slo, bounds, conditions, standing.novelty)),
     )
 
 
 def _worth_waiting(
-    policy: Policy,
-    standing: Standing,
-    choice: Choice,
-    slo: Slo,
-    bounds: Bounds,
-    conditions: Conditions,
+    policy: Policy, standing: Standing, choice: Choice, aim: Aim, *, willing: bool
 ) -> bool:
     """Whether a second attempt after the chosen arm is expected to add anything.
 
@@ -143,12 +144,11 @@ def _worth_waiting(
     continuation = policy.continuation
     if continuation is None or not continuation.informs:
         return False
-    what_for = Aim.of(slo, policy.aim(slo, bounds, conditions))
-    if what_for.floor is not None:
+    if aim.floor is not None:
         return continuation.evidence.informs(choice.index)
     cost_usd = np.where(choice.feasible, standing.weighed_usd, np.inf)
-    known = choice.index, standing.predictions.accuracy, cost_usd, what_for.value_usd
-    if bounds.may_continue:
+    known = choice.index, standing.predictions.accuracy, cost_usd, aim.value_usd
+    if willing:
         return continuation.may_pay(*known)
     return continuation.gain_usd(*known) > 0.0
 

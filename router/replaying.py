@@ -102,7 +102,7 @@ class Part:
         """How the query's arms stand, nothing being out of the ordinary."""
         known = self.known[place]
         tokens = known.context.input_tokens
-        return stand(self.policy.table, known.predictions, slo, PLAIN, tokens)
+        return stand(self.policy.table, known, slo, PLAIN, tokens)
 
     def _plan(self) -> Ahead | None:
         continuation = self.policy.continuation

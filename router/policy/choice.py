@@ -65,7 +65,7 @@ def choose(
         explored=False,
         slo_status=_status(slo, bounds, met=aim.met),
         reason=aim.why,
-        reasons=tuple(_reasons(every, _single(standing, aim), index)),
+        reasons=(*_aimed(aim), *_reasons(every, _single(standing, aim), index)),
     )
 
 
@@ -102,6 +102,12 @@ def _ranked(
     if utility is not None and aim.value_usd is not None:
         return utility(aim.value_usd, feasible)
     return rank
+
+
+def _aimed(aim: Worth) -> Iterator[Reason]:
+    """The reason of a safe arm."""
+    if aim.limit is not None:
+        yield Reason(limit=aim.limit, binding=True, note=aim.why)
 
 
 def _reasons(

@@ -105,7 +105,7 @@ class _Ranked:
         """As the pipeline ranks them."""
         slo, continuation, conditions = decision.slo, policy.continuation, decision.conditions
         standing = restand(policy.table, decision)
-        aim = policy.aim(slo, bounds, conditions)
+        aim = policy.aim(slo, bounds, conditions, decision.novelty)
         ahead = bounds.may_continue and continuation is not None and continuation.informs
         utility = -standing.weighed_usd
         if aim.value_usd is not None and ahead and continuation is not None:

@@ -68,12 +68,18 @@ class Policy:
         contexts = self.reader.read(texts) if self.reader else [_estimated(text) for text in texts]
         return self.predictor.predict(contexts)
 
-    def aim(self, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN) -> Worth:
+    def aim(
+        self,
+        slo: Slo,
+        bounds: Bounds,
+        conditions: Conditions = PLAIN,
+        novelty: float | None = None,
+    ) -> Worth:
         """What a decision is after, on the curve that fits how the caller uses the policy."""
         tradeoff, continuation = self.tradeoff, self.continuation
         if bounds.may_continue and continuation is not None and continuation.informs:
             tradeoff = continuation.tradeoff
-        return worth(slo, tradeoff, conditions.promise, self.mean_accuracy)
+        return worth(slo, tradeoff, conditions.promise, self.mean_accuracy, novelty)
 
     def difficulty(self, accuracy: Floats, cost_usd: Floats) -> float:
         """1 - predicted accuracy of the cheapest single-pass arm (of all, if there is none)."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from router.conditions import Conditions
 from router.errors import Infeasible
+from router.policy.conversation import cached_saving_usd, discounted, staying_usd
+from router.policy.predictor import Predicted
 from router.policy.table import ArmTable
 from router.slo import Slo
 from router.types import Decision, Floats, Mask, Predictions
@@ -18,36 +20,78 @@ class Standing:
     """What is expected of each arm now, all arrays (a,).
 
     `weighed_usd` is what its cost counts for when arms are ranked: paced by the budget, with
-    the price of its emissions. `affordable` are those that the budget covers whatever they
-    come to cost; None where there is no budget.
+    the price of its emissions, less what it is worth to stay in a conversation. `affordable`
+    are those that the budget covers whatever they come to cost; None where there is no
+    budget. `novelty` is that of the query.
     """
 
     predictions: Predictions
     weighed_usd: Floats
     affordable: Mask | None = None
+    novelty: float | None = None
 
 
 def stand(
-    table: ArmTable, predictions: Predictions, slo: Slo, conditions: Conditions, input_tokens: int
+    table: ArmTable, known: Predicted, slo: Slo, conditions: Conditions, input_tokens: int
 ) -> Standing:
     """The standing of a query's arms. Raises Infeasible when the budget is used up."""
+    predictions = _expected(table, known.predictions, conditions, input_tokens)
+    weighed_usd = _weighed(table, predictions, slo, conditions, input_tokens)
+    return Standing(
+        predictions=predictions,
+        weighed_usd=weighed_usd,
+        affordable=_affordable(table, conditions, input_tokens),
+        novelty=known.novelty,
+    )
+
+
+def restand(table: ArmTable, decision: Decision) -> Standing:
+    """The standing that a decision was made with."""
+    tokens, conditions = decision.input_tokens, decision.conditions
+    return Standing(
+        predictions=decision.predictions,
+        weighed_usd=_weighed(table, decision.predictions, decision.slo, conditions, tokens),
+        novelty=decision.novelty,
+    )
+
+
+def _expected(
+    table: ArmTable, predictions: Predictions, conditions: Conditions, input_tokens: int
+) -> Predictions:
+    """What is expected of slow backends, and of a model that has the prompt already."""
     if conditions.backends:
         predictions = _slowed(predictions, table.slowdown(conditions.backends))
+    if conditions.conversation is not None:
+        saving_usd = cached_saving_usd(table, conditions.conversation, input_tokens)
+        predictions = discounted(predictions, saving_usd)
+    return predictions
+
+
+def _weighed(
+    table: ArmTable, predictions: Predictions, slo: Slo, conditions: Conditions, input_tokens: int
+) -> Floats:
+    """What each arm's cost counts for, shape (a,)."""
     weighed = predictions.cost_usd
+    if conditions.conversation is not None:
+        weighed = weighed - staying_usd(table, conditions.conversation, input_tokens)
     if conditions.cost_multiplier != 1.0:
         weighed = weighed * conditions.cost_multiplier
     if slo.usd_per_kgco2e:
         emitted_kg = predictions.energy_wh * table.gco2e_per_wh * _KG
         weighed = weighed + slo.usd_per_kgco2e * emitted_kg
-    affordable = None
-    if conditions.budget_left_usd is not None:
-        affordable = table.most_usd(input_tokens) <= conditions.budget_left_usd
-        if not affordable.any():
-            raise Infeasible(
-                "the budget of this period is used up; raise it, or wait for the next period",
-                reason="BUDGET_EXHAUSTED",
-            )
-    return Standing(predictions=predictions, weighed_usd=weighed, affordable=affordable)
+    return weighed
+
+
+def _affordable(table: ArmTable, conditions: Conditions, input_tokens: int) -> Mask | None:
+    if conditions.budget_left_usd is None:
+        return None
+    affordable: Mask = table.most_usd(input_tokens) <= conditions.budget_left_usd
+    if not affordable.any():
+        raise Infeasible(
+            "the budget of this period is used up; raise it, or wait for the next period",
+            reason="BUDGET_EXHAUSTED",
+        )
+    return affordable
 
 
 def _slowed(predictions: Predictions, slowdown: Floats) -> Predictions:
@@ -57,9 +101,3 @@ def _slowed(predictions: Predictions, slowdown: Floats) -> Predictions:
         latency_p95_s=predictions.latency_p95_s * slowdown,
         latency_p99_s=predictions.latency_p99_s * slowdown,
     )
-
-
-def restand(table: ArmTable, decision: Decision) -> Standing:
-    """The standing that a decision was made with; its predictions are those of the conditions."""
-    steady = replace(decision.conditions, backends={})
-    return stand(table, decision.predictions, decision.slo, steady, decision.input_tokens)

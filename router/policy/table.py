@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -50,12 +50,16 @@ class ArmTable:
     def eligible(
         self, query: Query, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN
     ) -> Mask:
-        """The arms that may be run at all, shape (a,). Raises Infeasible when none may.
+        """The arms that may be run at all, shape (a,). Raises Infeasible when none may."""
+        return self.left(self.checks(query, slo, bounds, conditions))
+
+    def left(self, checks: Iterable[tuple[Limit, Mask]]) -> Mask:
+        """The arms that all checks leave, shape (a,). Raises Infeasible when they leave none.
 
         Where every backend is down, they stay in: to try beats to refuse.
         """
         mask = self._everything
-        for limit, check in self.checks(query, slo, bounds, conditions):
+        for limit, check in checks:
             left = mask & check
             if not left.any():
                 if limit is Limit.BACKEND:

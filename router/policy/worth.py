@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from router.conditions import MonitorState, Promise
+from router.conditions import Limit, MonitorState, Promise
+from router.policy.novelty import is_novel
 from router.policy.tradeoff import Tradeoff
 from router.slo import AccuracyScope, Slo
 
@@ -25,13 +26,14 @@ class Worth:
     """How arms are ranked, whether that meets the slo's floor, and why.
 
     `value_usd` is there when the rank is by value; for the safe arm it is what continuation
-    goes by, the most on the curve.
+    goes by, the most on the curve. `limit` is what made the safe arm the one to take.
     """
 
     rank: Rank
     why: str
     value_usd: float | None = None
     met: bool = True
+    limit: Limit | None = None
 
 
 def worth(
@@ -39,6 +41,7 @@ def worth(
     tradeoff: Tradeoff | None,
     promise: Promise | None = None,
     mean_accuracy: Mapping[str, float] | None = None,
+    novelty: float | None = None,
 ) -> Worth:
     """What a decision under this slo is after.
 
@@ -46,9 +49,13 @@ def worth(
     a trade-off curve. An average floor is met at the value that its certificate allows, or,
     where there is none, at the value that the curve gives for the floor. Where the
     certificate allows no value, or the outcomes have broken the floor, the safe arm is
-    wanted. Without floor and value: as accurate as the best constant arm on average.
-    `mean_accuracy` are the arms' means by key, which a relative floor refers to.
+    wanted; and so it is for a query unlike those that were learnt from, where the slo has a
+    floor or names a safe arm. Without floor and value: as accurate as the best constant arm
+    on average. `mean_accuracy` are the arms' means by key, which a relative floor refers to.
     """
+    if (slo.has_floor or slo.safe_arm) and is_novel(novelty):
+        why = f"unlike the queries that were learnt from (novelty {novelty:.4f})"
+        return _safe(tradeoff, Limit.NOVELTY, why)
     if slo.accuracy_value_usd is not None:
         why = "best trade-off at the given value"
         return Worth(rank=Rank.VALUE, value_usd=slo.accuracy_value_usd, why=why)
@@ -67,18 +74,16 @@ def _without_curve(slo: Slo) -> Worth:
     if slo.min_accuracy is not None:
         return Worth(rank=Rank.CHEAPEST, why="cheapest arm at or above the floor")
     if slo.has_floor:
-        return Worth(rank=Rank.SAFE, met=False, why="nothing is learnt to hold the floor against")
+        return _safe(None, Limit.CERTIFICATE, "nothing is learnt to hold the floor against")
     return Worth(rank=Rank.NEAR_BEST, why="cheapest arm near the best prior")
 
 
 def _promised(slo: Slo, tradeoff: Tradeoff, promise: Promise) -> Worth:
-    most = float(tradeoff.value_usd[-1])
     if promise.monitor is MonitorState.BROKEN:
-        why = f"outcomes say that {_floor(slo)} is broken; the safe arm"
-        return Worth(rank=Rank.SAFE, value_usd=most, met=False, why=why)
+        why = f"outcomes say that {_floor(slo)} is broken"
+        return _safe(tradeoff, Limit.MONITOR, why)
     if promise.value_usd is None:
-        why = f"{_floor(slo)} is not certified; the safe arm"
-        return Worth(rank=Rank.SAFE, value_usd=most, met=False, why=why)
+        return _safe(tradeoff, Limit.CERTIFICATE, f"{_floor(slo)} is not certified")
     return Worth(rank=Rank.VALUE, value_usd=promise.value_usd, why=f"certified {_floor(slo)}")
 
 
@@ -87,15 +92,20 @@ def _predicted(slo: Slo, tradeoff: Tradeoff, mean_accuracy: Mapping[str, float])
     if floor is None:
         known = mean_accuracy.get(slo.reference_arm)
         if known is None:
-            most = float(tradeoff.value_usd[-1])
-            why = f"no outcomes of {slo.reference_arm!r:.120}, the floor's reference; the safe arm"
-            return Worth(rank=Rank.SAFE, value_usd=most, met=False, why=why)
+            why = f"no outcomes of {slo.reference_arm!r:.120}, the floor's reference"
+            return _safe(tradeoff, Limit.CERTIFICATE, why)
         floor = (slo.min_relative_accuracy or 0.0) * known
     value, met = tradeoff.value_for(floor)
     why = f"mean accuracy of at least {floor:.4g}"
     if not met:
         why = f"min_accuracy {floor:.4g} is beyond reach ({float(tradeoff.accuracy.max()):.3f})"
     return Worth(rank=Rank.VALUE, value_usd=value, met=met, why=why)
+
+
+def _safe(tradeoff: Tradeoff | None, limit: Limit, why: str) -> Worth:
+    most = None if tradeoff is None else float(tradeoff.value_usd[-1])
+    why = f"{why}; the safe arm"
+    return Worth(rank=Rank.SAFE, value_usd=most, met=False, why=why, limit=limit)
 
 
 def _floor(slo: Slo) -> str:

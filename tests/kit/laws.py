@@ -41,6 +41,11 @@ def random_predictions(seed: int) -> Predictions:
     return predictions(accuracy, cost_usd, latency)
 
 
+def _novelty(seed: int) -> float | None:
+    """That of an ordinary query, for one seed in seven of an unheard-of one."""
+    return (0.5, None, 0.3, 0.9, 0.1, 0.6, 0.999)[seed % 7] if seed > 1_000 else None
+
+
 def decided(seed: int, slo: Slo, conditions: Conditions, policy: Policy = POLICY) -> Decision:
     """The decision for random predictions."""
     context = Context(values=np.empty(0), words=np.empty(0, np.intp), input_tokens=5)
@@ -51,7 +56,9 @@ def decided(seed: int, slo: Slo, conditions: Conditions, policy: Policy = POLICY
         Bounds(),
         decision_id=UUID(int=seed),
         now=NOW,
-        predicted=Predicted(context=context, predictions=random_predictions(seed)),
+        predicted=Predicted(
+            context=context, predictions=random_predictions(seed), novelty=_novelty(seed)
+        ),
         conditions=conditions,
     )
 

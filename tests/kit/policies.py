@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -81,7 +83,7 @@ def some_slos() -> st.SearchStrategy[Slo]:
     optional = st.none() | st.floats(1e-6, 1.0)
     names = st.lists(st.sampled_from(["m0", "m1", "m2"]), max_size=2, unique=True)
     keys = st.sampled_from(["", "m3:single", "m9:single"])
-    floor = st.one_of(
+    floor: st.SearchStrategy[dict[str, Any]] = st.one_of(
         st.builds(dict, min_accuracy=optional, accuracy_scope=st.sampled_from(AccuracyScope)),
         st.builds(
             dict, min_relative_accuracy=optional.filter(bool), reference_arm=keys.filter(bool)
