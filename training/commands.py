@@ -11,7 +11,7 @@ import typer
 
 from router.commands.options import Dsn, JsonFlag, settings
 from router.commands.output import print_json, progress
-from training import log_commands
+from training import certificate_commands, log_commands
 from training.benchmark.commands import benchmark
 from training.log_commands import SkipBadRows
 from training.shown import left_out, tell, tell_adapted
@@ -51,6 +51,7 @@ def groups(app: typer.Typer) -> None:
     app.command("train")(train)
     app.command("benchmark")(benchmark)
     app.add_typer(log_commands.app, name="logs")
+    app.add_typer(certificate_commands.app, name="certificates")
 
 
 def train(

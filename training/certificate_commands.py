@@ -1,0 +1,159 @@
+"""leadline certificates: what is promised of accuracy, with a confidence and a sample size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.commands.options import JsonFlag, PolicyPath, SloText, TrustedKeys, slos
+from router.commands.output import print_json, say, table
+from router.errors import InvalidInput
+from training.log_commands import SkipBadRows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from router.bundle.loader import LoadedBundle
+    from router.policy.certificate import Window
+
+app = typer.Typer(
+    help="What is promised of accuracy, with a confidence and a sample size.",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def certificates() -> None:
+    """What is promised of accuracy, with a confidence and a sample size."""
+
+
+@app.command("compute")
+def compute(
+    *,
+    policy: PolicyPath,
+    log: Annotated[Path, typer.Option("--log", help="Outcomes that it has not learnt from.")],
+    slo: SloText,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries",
+            help='JSONL of more {"query"}s without outcome, which sharpen the certificate.',
+            show_default=False,
+        ),
+    ] = None,
+    trusted_key: TrustedKeys = None,
+    skip_bad_rows: SkipBadRows = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Certifies an accuracy floor from an outcome log, with no server and no database.
+
+    The log is of other queries than the policy has learnt from, drawn like those to come.
+    It has every arm's score for each query, or the one arm's that was picked with its
+    propensity. An array of slos gives one certificate each.
+
+    Example: leadline certificates compute --policy bundle/ --log new.parquet
+    --slo '{"min_accuracy": 0.8}'
+    """
+    objectives, many = slos(slo)
+    from router.bundle.embedder import load_embedder  # noqa: PLC0415
+    from router.loading import bind, learned  # noqa: PLC0415
+    from router.types import Catalog  # noqa: PLC0415
+    from training.certifying import certificate  # noqa: PLC0415
+    from training.dataset import Dataset  # noqa: PLC0415
+    from training.sources import read  # noqa: PLC0415
+
+    bundle = _bundle(policy, trusted_key or ())
+    manifest, outcomes = bundle.manifest, read(log, skip_bad_rows=skip_bad_rows).table
+    dataset = Dataset.from_table(outcomes)
+    if manifest.training.get("dataset_digest") == dataset.digest:
+        raise InvalidInput(
+            "the policy has learnt from this very log, and would be certified by what it "
+            "knows by heart; bring outcomes of other queries",
+            field="log",
+        )
+    own = Catalog(models=manifest.models, arms=manifest.arms)
+    bound = bind(learned(bundle, load_embedder(manifest.embedder.name)), own, 0)
+    pool, window = _pool(queries), _window(outcomes)
+    found = [
+        certificate(bound, dataset, each, pool=pool, window=window).to_mapping()
+        for each in objectives
+    ]
+    if as_json:
+        print_json(found if many else found[0])
+        return
+    for each in found:
+        _tell(each)
+
+
+def _bundle(path: Path, given: Iterable[str]) -> LoadedBundle:
+    """The verified bundle, a directory or an archive; trusted as `leadline decide` trusts."""
+    from router.bundle import loader  # noqa: PLC0415
+    from router.bundle.signing import SigningKey, trusted_keys  # noqa: PLC0415
+    from router.commands.options import settings  # noqa: PLC0415
+    from router.offline import SIGNING_KEY  # noqa: PLC0415
+
+    config = settings()
+    own = config.state_dir / SIGNING_KEY
+    keys = [SigningKey.load_or_create(own)] if own.exists() else []
+    trusted = trusted_keys((*config.trusted_keys, *given), *keys)
+    if path.is_dir():
+        return loader.load(path, trusted=trusted)
+    return loader.load_archive(path.read_bytes(), trusted=trusted)
+
+
+def _pool(queries: Path | None) -> list[str]:
+    """The texts of queries without outcome."""
+    if queries is None:
+        return []
+    texts = []
+    with queries.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                texts.append(_text(line, number))
+    return texts
+
+
+def _text(line: str, number: int) -> str:
+    try:
+        value = json.loads(line)["query"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        value = None
+    if not isinstance(value, str):
+        raise InvalidInput(f'line {number} is no JSON object with a "query"', field="queries")
+    return value
+
+
+def _window(outcomes: pa.Table) -> Window | None:
+    """From the first to the last time in the log; None where it has none."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    from router.policy.certificate import Window  # noqa: PLC0415
+
+    ends = pc.min_max(outcomes["occurred_at"]).as_py()
+    return None if ends["min"] is None else Window(since=ends["min"], until=ends["max"])
+
+
+_SHOWN = (
+    "floor",
+    "estimate",
+    "lower_bound",
+    "confidence",
+    "n",
+    "effective_n",
+    "needed_n",
+    "left_out",
+    "unlabelled_n",
+    "value_usd",
+    "cost_usd",
+    "source_digest",
+)
+
+
+def _tell(found: dict[str, Any]) -> None:
+    """Prints a certificate for a person."""
+    say(found["message"])
+    table([(name, found[name]) for name in _SHOWN if found[name] is not None], ("", ""))
