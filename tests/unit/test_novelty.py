@@ -87,14 +87,14 @@ def bound(directory: Path, *, without: str = "none") -> Policy:
 
 
 def test_held_out_queries_are_as_novel_as_the_share_says() -> None:
-    dataset = _one_arm("cascades", 1_400)
+    dataset = _one_arm("cascades", 900)
     training = holdout(dataset.queries, 0.5, 3)
     found = encoded(dataset)
     contexts = Projection().fit(found, np.flatnonzero(training)).transform(found)
     arrays = _out_of_fold(dataset, training, contexts)
     model = _learnt(dataset, training, contexts)
     shares = _shares(arrays, _remote(model, contexts.take(~training)))
-    for level, least, most in ((0.5, 0.35, 0.55), (0.9, 0.04, 0.12), (NOVEL, 0.0, 0.015)):
+    for level, least, most in ((0.5, 0.35, 0.55), (0.9, 0.04, 0.12), (NOVEL, 0.0, 0.02)):
         assert least <= (shares >= level).mean() <= most
 
 
