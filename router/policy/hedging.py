@@ -173,17 +173,54 @@ def _bets(
     sample: Sample, block: _Block, floors: Floats, held: Floats, level: float
 ) -> tuple[Floats, Floats]:
     """What is bet on the values and against the controls, as shares of the capital, (k,)."""
-    before, worst = block.before, floors - sample.least
-    share = _share(before) if sample.controls is not None else np.zeros(1)
     chance = np.clip(level * held, 1e-14, 1.0 - 1e-9)
-    distance = ndtri(chance)
-    density = np.exp(-0.5 * distance**2) / np.sqrt(2.0 * np.pi)
-    spread = _deviation(before, floors, share, sample.variance)
-    bet = density / (chance * spread * np.sqrt(block.left))
-    bet = np.minimum(bet, MOST_LOST / np.maximum(worst, 1e-9))
+    density = np.exp(-0.5 * ndtri(chance) ** 2) / np.sqrt(2.0 * np.pi)
+    wanted = density / (chance * np.sqrt(block.left))
+    spread, worst = _Spread.about(floors, block.before, sample), floors - sample.least
+    share = _share(block.before) if sample.controls is not None else np.zeros(1)
+    bet = np.minimum(wanted / spread.of(share), MOST_LOST / np.maximum(worst, 1e-9))
     bet = np.where((held < 1.0 / level) & (held > 1e-12), bet, 0.0)
+    if sample.controls is None:
+        return bet, share
     against = np.minimum(bet * share, (MOST_LOST - bet * worst) / sample.most_control)
-    return bet, np.maximum(against, 0.0)
+    against = np.maximum(against, 0.0)
+    return np.minimum(bet, spread.bet(wanted, against)), against
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spread:
+    """Mean squares and product of values about the floor and of controls, (k,)."""
+
+    value: Floats
+    product: Floats
+    control: Floats
+
+    @classmethod
+    def about(cls, floors: Floats, sums: _Sums, sample: Sample) -> _Spread:
+        """Those of the values so far, drawn to a guess that leaves `variance` at a share of 1."""
+        guess, rows = _GUESS_ROWS * sample.variance, _GUESS_ROWS + sums.rows
+        tied = 0.0 if sample.controls is None else guess
+        squared = sums.squared - 2.0 * floors * sums.value + sums.rows * floors**2
+        return cls(
+            value=(guess + tied + np.maximum(squared, 0.0)) / rows,
+            product=(tied + sums.product - floors * sums.control) / rows,
+            control=(tied + sums.control_squared) / rows,
+        )
+
+    def of(self, share: Floats) -> Floats:
+        """The deviation of values less a share of their controls, (k,)."""
+        left = self.value - 2.0 * share * self.product + share**2 * self.control
+        return np.sqrt(np.maximum(left, 1e-12))
+
+    def bet(self, wanted: Floats, against: Floats) -> Floats:
+        """The bet with which the capital deviates as `wanted`, given what is bet against, (k,).
+
+        It counts where a control may cost so much that little can be bet against it: then
+        a full bet on the values would go unhedged.
+        """
+        tied = against * self.product
+        inside = tied**2 - self.value * (against**2 * self.control - wanted**2)
+        return (tied + np.sqrt(np.maximum(inside, 0.0))) / np.maximum(self.value, 1e-12)
 
 
 def _share(sums: _Sums) -> Floats:
@@ -193,18 +230,6 @@ def _share(sums: _Sums) -> Floats:
     guess = _SHARE_ROWS * (sums.control_squared / rows if sums.rows else _GUESS_CONTROL)
     share = (together + guess) / np.maximum(sums.control_squared + guess, 1e-12)
     return np.clip(share, 0.0, MOST_SHARE)
-
-
-def _deviation(sums: _Sums, floors: Floats, share: Floats, guess: float) -> Floats:
-    """The root mean square of values less their controls' share about the floor, (k,)."""
-    squared = (
-        sums.squared
-        - 2.0 * floors * sums.value
-        + sums.rows * floors**2
-        - 2.0 * share * (sums.product - floors * sums.control)
-        + share**2 * sums.control_squared
-    )
-    return np.sqrt((_GUESS_ROWS * guess + np.maximum(squared, 0.0)) / (_GUESS_ROWS + sums.rows))
 
 
 def _ends(rows: int) -> list[int]:
