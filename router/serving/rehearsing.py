@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import nan
 from typing import Any
@@ -30,11 +31,13 @@ from router.serving.rows import FIGURES as COLUMNS
 from router.serving.state import Current
 from router.serving.threads import Threads
 from router.slo import Slo
-from router.store.rehearsing import PostgresPast
+from router.store.rehearsing import MOST_DECISIONS, PostgresPast
 from router.types import Catalog, Choice, Floats, Predictions, SloStatus, Strategy
 
 WINDOW = timedelta(days=7)
 LONGEST_WINDOW = timedelta(days=366)
+MOST_IN_A_WORKER, PAUSE_S = 5_000, 5e-4
+"""How many decisions a worker looks at, and how long it lets requests go first after each."""
 
 Certify = Callable[[UUID, Slo], tuple[bool, str] | None]
 """Whether the tenant's floor could be certified, and why; None where nobody can say."""
@@ -44,15 +47,33 @@ def nobody_certifies(_tenant_id: UUID, _slo: Slo) -> None:
     """Says nothing of any floor."""
 
 
+@dataclass(slots=True)
+class _Looked:
+    """What was looked at: all that is kept of it."""
+
+    rehearsed: list[Rehearsed] = field(default_factory=list)
+    times: list[datetime] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+
 class Rehearsing:
     """Says what an slo would have done; blocks for some seconds.
 
     Figures are those of a decision's first arm. Budgets and the health of backends are as
-    if nothing were out of the ordinary, and no certificate moves the trade-off.
+    if nothing were out of the ordinary, and no certificate moves the trade-off. At most
+    `most` decisions are looked at, with a pause of `pause_s` after each.
     """
 
-    def __init__(self, past: PostgresPast, certify: Certify = nobody_certifies) -> None:
-        self._past, self._certify = past, certify
+    def __init__(
+        self,
+        past: PostgresPast,
+        *,
+        most: int = MOST_DECISIONS,
+        pause_s: float = 0.0,
+        certify: Certify = nobody_certifies,
+    ) -> None:
+        self._past, self._most, self._pause_s = past, most, pause_s
+        self._certify = certify
 
     def dry_run(
         self,
@@ -70,25 +91,32 @@ class Rehearsing:
         """
         if not timedelta(0) < window <= LONGEST_WINDOW:
             raise InvalidInput(f"{window} is not between 0 and 366 days", field="window")
-        sample = self._past.sample(tenant_id, slo.name, until - window, until)
-        again_by = Again(policy, catalog, slo)
-        rows = [(row, again_by.rehearse(row)) for row in self._past.read(sample)]
-        looked = [(row, found) for row, found in rows if found is not None]
-        times = [row["occurred_at"] for row, _ in looked]
-        others = sum(row["policy_version"] != policy.version for row, _ in looked)
+        sample = self._past.sample(tenant_id, slo.name, until - window, until, self._most)
+        looked = self._look(self._past.read(sample), Again(policy, catalog, slo))
         certifiable, note = self._certify(tenant_id, slo) or (None, "")
         return DryRun(
-            rehearsal=summarise([found for _, found in looked]),
+            rehearsal=summarise(looked.rehearsed),
             warnings=unknown_names(slo, catalog),
             decisions_of=sample.slo_name,
             decisions_found=sample.found,
-            oldest=min(times, default=None),
-            newest=max(times, default=None),
+            oldest=min(looked.times, default=None),
+            newest=max(looked.times, default=None),
             policy_version=policy.version,
-            of_other_policies=others,
+            of_other_policies=sum(version != policy.version for version in looked.versions),
             certifiable=certifiable,
             certificate_note=note,
         )
+
+    def _look(self, rows: Iterable[Mapping[str, Any]], again_by: Again) -> _Looked:
+        looked = _Looked()
+        for row in rows:
+            if (found := again_by.rehearse(row)) is not None:
+                looked.rehearsed.append(found)
+                looked.times.append(row["occurred_at"])
+                looked.versions.append(row["policy_version"])
+            if self._pause_s:
+                time.sleep(self._pause_s)
+        return looked
 
 
 class Rehearsals:

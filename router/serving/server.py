@@ -23,7 +23,7 @@ from router.serving.decisions import Decisions
 from router.serving.edge import Edge, Rpc
 from router.serving.exchange import Exchange
 from router.serving.outcomes import Outcomes
-from router.serving.rehearsing import Rehearsals, Rehearsing
+from router.serving.rehearsing import MOST_IN_A_WORKER, PAUSE_S, Rehearsals, Rehearsing
 from router.serving.reload import Bundles, Reloader
 from router.serving.router_servicer import RouterServicer
 from router.serving.routing import Routing, utc_now
@@ -139,7 +139,12 @@ def methods(room: Room) -> list[Rpc]:
         room.threads,
         room.verifying,
     )
-    rehearsals = Rehearsals(Rehearsing(stores.past), current, room.rehearsing, utc_now)
+    rehearsals = Rehearsals(
+        Rehearsing(stores.past, most=MOST_IN_A_WORKER, pause_s=PAUSE_S),
+        current,
+        room.rehearsing,
+        utc_now,
+    )
     slos = SlosServicer(stores.slos, stores.catalog, room.tenants, room.threads, rehearsals)
     return [
         *router.rpcs(),

@@ -30,7 +30,7 @@ _FIGURES = ("score", "cost_usd", "latency_s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A random share of the decisions of a time, found by their ids' hash.
+    """At most `most` of the decisions of a time, by chance: their ids' hash decides.
 
     `slo_name` is empty where they are those of all slos of the tenant; `found` counts the
     newest 200,000 at most.
@@ -41,16 +41,28 @@ class Sample:
     until: datetime
     found: int
     oldest: datetime | None
-    share: float
+    most: int
+
+    @property
+    def share(self) -> float:
+        """The share of those found that is looked at."""
+        return min(self.most / max(self.found, 1), 1.0)
 
 
 class PostgresPast:
     """Reads what was decided before; the router's role will do. Imported history is left out."""
 
-    def __init__(self, engine: Engine, most: int = MOST_DECISIONS) -> None:
-        self._engine, self._most = engine, most
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
-    def sample(self, tenant_id: UUID, slo_name: str, since: datetime, until: datetime) -> Sample:
+    def sample(
+        self,
+        tenant_id: UUID,
+        slo_name: str,
+        since: datetime,
+        until: datetime,
+        most: int = MOST_DECISIONS,
+    ) -> Sample:
         """Which decisions to look at: those of the slo, or of all where it has made none."""
         with tenant_scope(self._engine, tenant_id) as connection:
             for name in (slo_name, ""):
@@ -66,14 +78,13 @@ class PostgresPast:
                 ).one()
                 if found:
                     break
-        share = min(self._most / max(found, 1), 1.0)
         return Sample(
             tenant_id=tenant_id,
             slo_name=name,
             until=until,
             found=found,
             oldest=oldest,
-            share=share,
+            most=most,
         )
 
     def read(self, sample: Sample) -> Iterator[Mapping[str, Any]]:
@@ -81,7 +92,7 @@ class PostgresPast:
 
         Read in pages, each in a transaction of its own, so that no connection is held.
         """
-        left, before = self._most, None
+        left, before = sample.most, None
         while left > 0 and sample.oldest is not None:
             with tenant_scope(self._engine, sample.tenant_id) as connection:
                 page = _page(connection, sample, before, min(left, _PAGE))

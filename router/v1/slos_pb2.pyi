@@ -506,7 +506,7 @@ class Rehearsal(_message.Message):
     COST_USD_FIELD_NUMBER: _builtins.int
     LATENCY_S_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
-    """How many were looked at: at most 20,000, a random share of those found."""
+    """How many were looked at: at most 5,000, drawn at random from those found."""
     continuing: _builtins.int
     """How many may continue after their first arm; all figures are those of the first arm."""
     infeasible_share: _builtins.float
