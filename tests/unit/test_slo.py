@@ -14,6 +14,7 @@ from router.errors import InvalidInput
 from router.serving import messages as edge
 from router.slo import Slo
 from router.v1 import catalog_pb2, slos_pb2
+from tests.kit.protos import ROOT
 from tests.kit.slos import any_slos
 
 SENSELESS: list[tuple[Any, str]] = [
@@ -168,3 +169,9 @@ def test_a_model_without_a_discount_is_told_from_one_that_caches_for_nothing() -
     free = replace(without, cached_input_usd_per_mtok=0.0)
     assert without.cached_input_usd_per_mtok is None
     assert edge.model_of(messages.model_message(free)) == free
+
+
+def test_the_readme_names_every_key() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Slos\n")[2].partition("\n## ")[0]
+    keys = {item.name for item in fields(Slo)} - {"name", "version"}
+    assert {key for key in keys if f"`{key}`" in section} == keys
