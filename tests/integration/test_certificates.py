@@ -16,16 +16,9 @@ from tests.kit import logs
 from tests.kit.bound import bound
 from tests.kit.commands import answer, run
 from tests.kit.embedding import embedder
+from tests.kit.populations import FULL, UNIFORM, Population, populated
 from tests.kit.shared_data import shared
-from tests.promises.certificates import (
-    FULL,
-    UNIFORM,
-    Found,
-    Population,
-    certified,
-    margins,
-    populated,
-)
+from tests.promises.certificates import Found, certified, margins
 from training.benchmark.splits import few, held_out
 from training.dataset import Dataset
 from training.job import train
