@@ -1,14 +1,34 @@
-"""What one worker holds of every slo's budgets, and what its decisions may spend of it."""
+"""What a worker may spend of every slo's budgets: leased ahead, reserved per attempt, settled.
+
+One worker keeps the book of an attempt, the one that reserved it: it hears what the attempt
+cost from its own caller, or reads it where all outcomes arrive. So nothing is counted twice,
+whichever worker or replica was told. A worker that dies leaves its lease leased.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
 from uuid import UUID
 
+from router.errors import Unavailable
 from router.policy.table import ArmTable
+from router.serving.clock import Clock, utc_now
+from router.serving.reservations import TIMEOUT_S, Reservation, Reservations, micro_usd
+from router.serving.settling import Settling
+from router.serving.telemetry import Logger, Metrics
+from router.serving.threads import Threads
+from router.serving.wallet import Wallet
 from router.slo import Slo
+from router.store.costs import Attempt, Costs
+from router.store.promise_seams import Budgets
 from router.types import Decision, Query
+
+TURN_S = 1.0
+MOST_ASKED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,23 +39,69 @@ class Held:
     left_usd: float
 
 
-class Purses(Protocol):
-    """What decisions and outcomes ask of the worker's budgets (class Wallets).
+class Wallets:
+    """Every slo's budgets in this worker.
 
-    All but `ready` answer in microseconds and belong to the event loop.
+    All but `ready` answer in microseconds and belong to the event loop; `turn` is for the
+    thread of its own. An slo without budgets is never looked up.
     """
+
+    def __init__(
+        self,
+        budgets: Budgets,
+        costs: Costs,
+        threads: Threads,
+        metrics: Metrics,
+        log: Logger,
+        *,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._costs, self._threads, self._log, self._clock = costs, threads, log, clock
+        self._lock = threading.Lock()
+        self._settling = Settling(budgets, self._lock, metrics)
+        self._wallets: dict[tuple[UUID, str], Wallet] = {}
+        self._reservations = Reservations()
+        self._filling: dict[tuple[UUID, str], asyncio.Task[None]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="budgets", daemon=True)
 
     async def ready(
         self, tenant_id: UUID, slo: Slo, table: ArmTable, query: Query, *, decisions: int = 1
     ) -> None:
         """Sees to it that so many decisions can be paid for, before they are made.
 
-        Does nothing for an slo without budgets. Raises Unavailable when nothing is held and
-        Postgres, which alone may lease more, is away.
+        Does nothing for an slo without budgets. Raises Unavailable when too little is held and
+        Postgres, which alone may lease more, is away; without it what is held is spent.
         """
+        if not slo.budgets_usd:
+            return
+        wallet = self._wallet(tenant_id, slo)
+        with self._lock:
+            needs = wallet.expect(table, query, decisions, self._clock().timestamp())
+            if needs is None or not wallet.short():
+                return
+            broke, hopeless = wallet.broke(), wallet.hopeless()
+        if not hopeless and not wallet.away:
+            filling = self._fill_soon(wallet)
+            if broke:
+                await asyncio.shield(filling)
+        if wallet.away and wallet.usable_micro_usd < needs.cheapest_micro_usd:
+            raise Unavailable(
+                f"what this worker holds of the budgets of slo {slo.name!r:.80} is spent, and "
+                "more can't be leased while Postgres is away; try again"
+            )
 
     def held(self, tenant_id: UUID, slo: Slo) -> Held | None:
         """What holds for the next decision of this slo; None where it has no budgets."""
+        if not slo.budgets_usd:
+            return None
+        wallet = self._wallet(tenant_id, slo)
+        if not wallet.accounts:
+            return None
+        with self._lock:
+            return Held(
+                cost_multiplier=wallet.cost_multiplier, left_usd=wallet.usable_micro_usd / 1e6
+            )
 
     def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> bool:
         """Reserves the most that the decision's arm can cost, before the next one is made.
@@ -43,9 +109,17 @@ class Purses(Protocol):
         False, and nothing is done, where its conditions name no budget or it has reserved
         already. Raises Infeasible (BUDGET_EXHAUSTED) when what was held is gone meanwhile.
         """
-
-    def release(self, tenant_id: UUID, decision_id: UUID, attempt: int = 0) -> None:
-        """Undoes the reservation of a decision that was not logged after all."""
+        if decision.conditions.budget_left_usd is None:
+            return False
+        index = decision.choice.index
+        return self.reserve_next(
+            tenant_id,
+            decision.slo,
+            decision.decision_id,
+            0,
+            expected_usd=float(decision.predictions.cost_usd[index]),
+            most_usd=float(table.most_usd(decision.input_tokens)[index]),
+        )
 
     def reserve_next(
         self,
@@ -58,6 +132,144 @@ class Purses(Protocol):
         most_usd: float,
     ) -> bool:
         """As `reserve`, for an attempt that Continue names."""
+        wallet, key = self._wallet(tenant_id, slo), (tenant_id, decision_id, attempt)
+        most = micro_usd(most_usd)
+        with self._lock:
+            if self._reservations.get(key) is not None:
+                return False
+            self._reservations.open(
+                Reservation(
+                    key=key,
+                    accounts=tuple(wallet.accounts.values()),
+                    most_micro_usd=most,
+                    expected_micro_usd=min(micro_usd(expected_usd), most),
+                    since_s=self._clock().timestamp(),
+                )
+            )
+            wallet.reserved(most)
+        return True
+
+    def release(self, tenant_id: UUID, decision_id: UUID, attempt: int = 0) -> None:
+        """Undoes the reservation of a decision that was not logged after all."""
+        with self._lock:
+            reservation = self._reservations.get((tenant_id, decision_id, attempt))
+            if reservation is not None:
+                reservation.book(0)
+                self._reservations.close(reservation)
 
     def spent(self, tenant_id: UUID, decision_id: UUID, attempt: int, cost_usd: float) -> None:
-        """Counts what an attempt cost in place of its reservation; again: the difference."""
+        """Counts what an attempt cost in place of its reservation; again: the difference.
+
+        One that another worker reserved is that worker's to count, and one that is older
+        than TIMEOUT_S stays counted as it is.
+        """
+        with self._lock:
+            reservation = self._reservations.get((tenant_id, decision_id, attempt))
+            if reservation is not None:
+                reservation.told(micro_usd(cost_usd), self._clock().timestamp())
+
+    def turn(self, now: datetime) -> None:
+        """Settles, gives back, leases ahead, moves the prices and rolls over; blocks.
+
+        The first wallet that finds Postgres away ends the turn for all.
+        """
+        for place, wallet in tuple(self._wallets.items()):
+            try:
+                self._settling.turn(wallet, now)
+            except Unavailable as error:
+                self._lost(wallet, error)
+                break
+            except Exception as error:  # noqa: BLE001 (others' budgets go on)
+                self._lost(wallet, error)
+            if wallet.forgettable(now.timestamp()):
+                self._wallets.pop(place, None)
+        self._hear(now.timestamp())
+
+    def start(self) -> None:
+        """Begins to take turns."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops; settles and gives back what is free. What is reserved stays leased."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+        for wallet in tuple(self._wallets.values()):
+            with self._lock:
+                wallet.stop()
+        self.turn(self._clock())
+
+    def _wallet(self, tenant_id: UUID, slo: Slo) -> Wallet:
+        place, now = (tenant_id, slo.name), self._clock()
+        with self._lock:
+            wallet = self._wallets.get(place)
+            if wallet is None:
+                wallet = self._wallets[place] = Wallet(tenant_id, slo, now)
+            wallet.adopt(slo, now)
+        return wallet
+
+    def _fill_soon(self, wallet: Wallet) -> asyncio.Task[None]:
+        """Leases in a thread, once for all that wait."""
+        place = (wallet.tenant_id, wallet.slo.name)
+        filling = self._filling.get(place)
+        if filling is None or filling.done():
+            filling = asyncio.ensure_future(self._fill(wallet))
+            self._filling[place] = filling
+            filling.add_done_callback(lambda done: self._filled(place, done))
+        return filling
+
+    def _filled(self, place: tuple[UUID, str], done: asyncio.Task[None]) -> None:
+        if self._filling.get(place) is done:
+            del self._filling[place]
+
+    async def _fill(self, wallet: Wallet) -> None:
+        try:
+            await self._threads.run(self._settling.lease, wallet, self._clock().timestamp())
+        except Exception as error:  # noqa: BLE001 (nobody may wait for this task)
+            self._lost(wallet, error)
+
+    def _hear(self, now_s: float) -> None:
+        """Reads what attempts cost of which this worker was not told."""
+        with self._lock:
+            due = list(self._reservations.due(now_s, MOST_ASKED))
+        for tenant_id in {each.key[0] for each in due}:
+            ours = [each for each in due if each.key[0] == tenant_id]
+            known = None
+            try:
+                known = self._costs.known(tenant_id, [each.key[1:] for each in ours])
+            except Unavailable:
+                continue
+            finally:
+                self._heard(ours, known, now_s)
+
+    def _heard(
+        self, asked: Sequence[Reservation], known: Mapping[Attempt, float] | None, now_s: float
+    ) -> None:
+        """Takes in what was read; None, while Postgres is away, ends nothing."""
+        with self._lock:
+            for reservation in asked:
+                cost_usd = None if known is None else known.get(reservation.key[1:])
+                if cost_usd is not None:
+                    reservation.read(micro_usd(cost_usd), now_s)
+                if known is not None and self._ends(reservation, now_s):
+                    self._reservations.close(reservation)
+                else:
+                    self._reservations.wait(reservation, now_s)
+
+    def _ends(self, reservation: Reservation, now_s: float) -> bool:
+        return self._reservations.crowded or now_s - reservation.since_s >= TIMEOUT_S
+
+    def _lost(self, wallet: Wallet, error: Exception) -> None:
+        if not wallet.away:
+            kind = type(error).__name__
+            self._log.warning(
+                "budgets not leased", slo=wallet.slo.name, kind=kind, error=str(error)
+            )
+        wallet.away = True
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(TURN_S):
+            try:
+                self.turn(self._clock())
+            except Exception as error:  # noqa: BLE001 (the thread must live)
+                self._log.error("budgets failed", kind=type(error).__name__, exc_info=True)

@@ -107,6 +107,20 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+        self._spent_share = Gauge(
+            "leadline_budget_spent_share",
+            "What all workers have spent of the current period's budget",
+            ("tenant_id", "slo", "period"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self._price = Gauge(
+            "leadline_budget_price",
+            "What a dollar of the budget is worth on top of itself, so that it lasts its period",
+            ("tenant_id", "slo", "period"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self._by_decision: dict[tuple[str, int, str], Counter] = {}
 
     def of(self, method: str) -> tuple[Callable[[str], None], Callable[[float], None]]:
@@ -138,6 +152,11 @@ class Metrics:
     def probed(self, model: str) -> None:
         """Counts a decision that was a probe."""
         self._probes.labels(model).inc()
+
+    def budget(self, tenant_id: str, slo: str, period: str, *, spent: float, price: float) -> None:
+        """Shows how far a budget is spent, and its price."""
+        self._spent_share.labels(tenant_id, slo, period).set(spent)
+        self._price.labels(tenant_id, slo, period).set(price)
 
     def reloaded(self, result: str) -> None:
         """Counts a reload: done, refused or failed."""

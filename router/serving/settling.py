@@ -1,0 +1,92 @@
+"""Leases and settles one worker's wallets in Postgres; whatever is here blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+
+from router.serving.reservations import Account
+from router.serving.telemetry import Metrics
+from router.serving.wallet import Wallet
+from router.store.promise_seams import Budgets
+
+
+class Settling:
+    """The thread's side of wallets, whose `lock` is held for microseconds, never over I/O.
+
+    What a purse gives up is taken out before Postgres is told, and what it gets is put in
+    afterwards: a call that fails on the way is not repeated, and its lease stays leased.
+    """
+
+    def __init__(self, budgets: Budgets, lock: threading.Lock, metrics: Metrics) -> None:
+        self._budgets, self._lock, self._metrics = budgets, lock, metrics
+
+    def lease(self, wallet: Wallet, now_s: float) -> None:
+        """Leases what the wallet needs now; what a lowered cap froze is given back first."""
+        with wallet.turn:
+            for account in tuple(wallet.accounts.values()):
+                if account.frozen:
+                    self._settle(wallet, account, now_s)
+                self._lease(wallet, account)
+
+    def turn(self, wallet: Wallet, now: datetime) -> None:
+        """One wallet's turn. The read comes first: what follows is lost where it fails."""
+        now_s = now.timestamp()
+        with wallet.turn:
+            with self._lock:
+                wallet.adopt(wallet.slo, now)
+                wallet.rate(now_s)
+                due = wallet.due(now_s)
+            if due:
+                self._look(wallet, due, now)
+            for account in due:
+                self._settle(wallet, account, now_s)
+            for account in tuple(wallet.accounts.values()) if wallet.used(now_s) else ():
+                self._lease(wallet, account)
+            with self._lock:
+                wallet.tidy()
+
+    def _look(self, wallet: Wallet, due: Sequence[Account], now: datetime) -> None:
+        since = min(account.starts_at for account in due)
+        records = self._budgets.spent(wallet.tenant_id, since)
+        with self._lock:
+            wallet.look(due, records, now)
+        for account in wallet.accounts.values():
+            self._metrics.budget(
+                str(wallet.tenant_id),
+                wallet.slo.name,
+                account.period,
+                spent=account.known_micro_usd / account.cap_micro_usd,
+                price=account.pace.mu,
+            )
+
+    def _settle(self, wallet: Wallet, account: Account, now_s: float) -> None:
+        """Takes out first and tells then: a settlement that fails is never repeated."""
+        with self._lock:
+            spent, back = account.settlement(wallet.spare(account, now_s))
+        if spent or back:
+            self._budgets.settle(
+                wallet.tenant_id,
+                wallet.slo.name,
+                account.period,
+                account.starts_at,
+                spent_micro_usd=spent,
+                give_back_micro_usd=back,
+            )
+
+    def _lease(self, wallet: Wallet, account: Account) -> None:
+        with self._lock:
+            asked, cap = wallet.ask(account), account.cap_micro_usd
+        if not asked:
+            return
+        granted = self._budgets.lease(
+            wallet.tenant_id,
+            wallet.slo.name,
+            account.period,
+            account.starts_at,
+            cap_micro_usd=cap,
+            ask_micro_usd=asked,
+        )
+        with self._lock:
+            account.leased(asked, granted)

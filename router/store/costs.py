@@ -1,0 +1,101 @@
+"""What attempts cost by all that has arrived in Postgres, whichever worker was told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, select
+
+from router.ids import time_of
+from router.store.engine import tenant_scope
+from router.store.memory_outbox import MemoryLog
+from router.store.tables import attempts, outcomes
+
+Attempt = tuple[UUID, int]
+"""An attempt of a decision: the decision's id, and the attempt's number."""
+
+
+class Costs(Protocol):
+    """The costs of attempts, read again as often as one likes; thread-safe."""
+
+    def known(self, tenant_id: UUID, asked: Sequence[Attempt]) -> Mapping[Attempt, float]:
+        """What is known of these attempts' costs, in dollars; the others are left out.
+
+        The newest outcome that names a cost counts, or else the evidence given to Continue.
+        """
+
+
+class PostgresCosts:
+    """The Costs seam; the router's role will do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def known(self, tenant_id: UUID, asked: Sequence[Attempt]) -> Mapping[Attempt, float]:
+        """As the seam says."""
+        if not asked:
+            return {}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            told = _shown(connection, tenant_id, asked) | _reported(connection, tenant_id, asked)
+        return {attempt: told[attempt] for attempt in asked if attempt in told}
+
+
+def _shown(
+    connection: Connection, tenant_id: UUID, asked: Sequence[Attempt]
+) -> dict[Attempt, float]:
+    """What Continue was told."""
+    cost_usd = attempts.c.evidence["cost_usd"].as_float()
+    query = select(attempts.c.decision_id, attempts.c.attempt, cost_usd).where(
+        attempts.c.tenant_id == tenant_id,
+        attempts.c.decision_id.in_({decision_id for decision_id, _ in asked}),
+        attempts.c.decided_at.between(*_span(asked)),
+        cost_usd.is_not(None),
+    )
+    return {(decision_id, attempt): usd for decision_id, attempt, usd in connection.execute(query)}
+
+
+def _reported(
+    connection: Connection, tenant_id: UUID, asked: Sequence[Attempt]
+) -> dict[Attempt, float]:
+    """What the outcomes say, the newest last."""
+    query = (
+        select(outcomes.c.decision_id, outcomes.c.attempt, outcomes.c.cost_usd)
+        .where(
+            outcomes.c.tenant_id == tenant_id,
+            outcomes.c.decision_id.in_({decision_id for decision_id, _ in asked}),
+            outcomes.c.decided_at.between(*_span(asked)),
+            outcomes.c.cost_usd.is_not(None),
+        )
+        .order_by(outcomes.c.occurred_at, outcomes.c.outcome_id)
+    )
+    return {(decision_id, attempt): usd for decision_id, attempt, usd in connection.execute(query)}
+
+
+def _span(asked: Sequence[Attempt]) -> tuple[object, object]:
+    """The time of the decisions, which names their partitions."""
+    times = [time_of(decision_id) for decision_id, _ in asked]
+    return min(times), max(times) + timedelta(milliseconds=1)
+
+
+class MemoryCosts:
+    """The Costs seam over a log in memory."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def known(self, tenant_id: UUID, asked: Sequence[Attempt]) -> Mapping[Attempt, float]:
+        """As the seam says."""
+        told = {attempt: self._cost_usd(tenant_id, attempt) for attempt in asked}
+        return {attempt: usd for attempt, usd in told.items() if usd is not None}
+
+    def _cost_usd(self, tenant_id: UUID, attempt: Attempt) -> float | None:
+        decision_id, number = attempt
+        for row in reversed(self._log.outcomes(tenant_id, decision_id)):
+            if row["attempt"] == number and row["cost_usd"] is not None:
+                return float(row["cost_usd"])
+        shown = self._log.attempt(tenant_id, decision_id, number)
+        cost_usd = ((shown or {}).get("evidence") or {}).get("cost_usd")
+        return None if cost_usd is None else float(cost_usd)
