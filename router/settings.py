@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,9 @@ class Settings(BaseSettings):
         (), description="hex Ed25519 public keys whose bundles are served, besides our own"
     )
 
+    webhook_url: str | None = Field(None, description="told of every change of an slo's state")
+    webhook_secret: SecretStr | None = Field(None, description="signs what the webhook is sent")
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if self.authentication is Authentication.NONE and self.host not in LOOPBACK:
@@ -71,6 +75,10 @@ class Settings(BaseSettings):
             raise ConfigurationError("set both LEADLINE_TLS_CERTIFICATE and LEADLINE_TLS_KEY")
         if self.authentication is Authentication.MTLS and self.tls_client_ca is None:
             raise ConfigurationError("mtls needs LEADLINE_TLS_CLIENT_CA")
+        if (self.webhook_url is None) != (self.webhook_secret is None):
+            raise ConfigurationError("set both LEADLINE_WEBHOOK_URL and LEADLINE_WEBHOOK_SECRET")
+        if self.webhook_url is not None and not _WEB.match(self.webhook_url):
+            raise ConfigurationError("LEADLINE_WEBHOOK_URL is no http:// or https:// address")
         return self
 
     @cached_property
@@ -79,4 +87,5 @@ class Settings(BaseSettings):
         return self.state_dir / "outbox"
 
 
+_WEB = re.compile(r"https?://[^\s/]+")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -15,6 +15,7 @@ from training import certificate_commands, log_commands
 from training.benchmark.commands import benchmark
 from training.log_commands import SkipBadRows
 from training.shown import left_out, tell, tell_adapted
+from training.watch_command import watch
 
 if TYPE_CHECKING:
     from router.settings import Settings
@@ -50,6 +51,7 @@ def groups(app: typer.Typer) -> None:
     """Adds the training package's commands."""
     app.command("train")(train)
     app.command("benchmark")(benchmark)
+    app.command("watch")(watch)
     app.add_typer(log_commands.app, name="logs")
     app.add_typer(certificate_commands.app, name="certificates")
 

@@ -1,0 +1,175 @@
+"""What the watcher asks of Postgres: to be the only one, and what has come of decisions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pyarrow as pa
+from sqlalchemy import Engine, text
+
+from router.store.engine import DatabaseRole, connect_raw, tenant_scope
+
+WATCHER_LOCK = 7_166_083
+MOST_ROWS = 20_000
+
+SCHEMA = pa.schema(
+    [
+        pa.field("query_id", pa.string()),
+        pa.field("query", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("strategy", pa.string()),
+        pa.field("strategy_params", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("propensity", pa.float64()),
+        pa.field("occurred_at", pa.timestamp("us", tz="UTC")),
+        pa.field("decision_id", pa.string()),
+    ]
+)
+
+# What the first arm's answer scored. Where only a later attempt's score is known, the first
+# answer was given up, and counts as wrong: to leave it out would flatter its arm.
+SCORED = """
+select d.query_id, d.query, d.model, d.strategy, cast(d.params as text) as strategy_params,
+    coalesce(o.score, 0) as score, d.propensity, d.occurred_at,
+    cast(d.decision_id as text) as decision_id, d.novelty
+from decisions d
+cross join lateral (
+    select count(*) as scores, avg(score) filter (where attempt = 0) as score
+    from outcomes
+    where tenant_id = d.tenant_id and decided_at = d.occurred_at
+        and decision_id = d.decision_id and score is not null and coalesce(error, '') = ''
+) o
+where d.tenant_id = :tenant and d.occurred_at > :since and d.propensity > 0
+    and d.query is not null and (:slo = '' or d.slo_name = :slo) and o.scores > 0
+order by d.occurred_at desc, d.decision_id desc
+limit :most
+"""
+DECIDED = """
+select count(*) filter (where coalesce(novelty, 0) < :novel),
+    count(*) filter (where novelty >= :novel)
+from decisions
+where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
+    and slo_version = :slo_version and policy_version = :policy_version
+"""
+UNSETTLED = """
+select min(o.arrival) from outcomes o
+join decisions d on d.tenant_id = o.tenant_id and d.occurred_at = o.decided_at
+    and d.decision_id = o.decision_id
+where o.tenant_id = :tenant and o.arrival >= :since and o.arrival < :until
+    and o.score is not null and o.occurred_at > :after and d.slo_name = :slo and d.should_continue
+"""
+
+
+class OneWatcher:
+    """The place of a database's only watcher; it falls free when its holder's connection ends."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._held = False
+
+    def holds(self) -> bool:
+        """Whether the place is ours; takes it when it is free. False while Postgres is away."""
+        try:
+            return self._ask()
+        except psycopg.Error:
+            self.close()
+            return False
+
+    def close(self) -> None:
+        """Gives the place back; a second call does nothing."""
+        self._held = False
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _ask(self) -> bool:
+        if self._connection is None:
+            self._connection = connect_raw(
+                self._dsn,
+                role=DatabaseRole.TRAINER,
+                application_name="leadline watcher",
+                statement_timeout_s=5.0,
+            )
+        statement = "select true" if self._held else "select pg_try_advisory_lock(%s)"
+        row = self._connection.execute(
+            statement.encode(), () if self._held else (WATCHER_LOCK,)
+        ).fetchone()
+        self._held = bool(row and row[0])
+        return self._held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRows:
+    """Interactions in the outcome log's columns; `novelty` of each, None where it is unknown."""
+
+    batch: pa.RecordBatch
+    novelty: Sequence[float | None]
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+
+class PostgresWatching:
+    """Reads what certificates and monitors count, one tenant at a time; the trainer's role."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def scored(
+        self, tenant_id: UUID, slo_name: str, since: datetime, most: int = MOST_ROWS
+    ) -> ScoredRows:
+        """The newest scored decisions made after `since` with a propensity, newest first.
+
+        Those of one slo's name, or of all where it is empty. The score is the first arm's;
+        0 where that answer was given up and only a later one was scored.
+        """
+        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "most": most}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            rows = connection.execute(text(SCORED), asked).all()
+        columns = list(zip(*rows, strict=True)) or [()] * (len(SCHEMA) + 1)
+        arrays = [
+            pa.array(values, type=item.type)
+            for values, item in zip(columns[:-1], SCHEMA, strict=True)
+        ]
+        return ScoredRows(batch=pa.record_batch(arrays, schema=SCHEMA), novelty=columns[-1])
+
+    def decided(
+        self,
+        tenant_id: UUID,
+        slo_name: str,
+        versions: tuple[int, int],
+        since: int,
+        until: int,
+        *,
+        novel: float,
+    ) -> tuple[int, int]:
+        """How many decisions of the (slo, policy) versions arrived, and how many `novel` ones.
+
+        The second are not among the first. The places are those of `Arrivals`.
+        """
+        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "until": until}
+        asked |= {"slo_version": versions[0], "policy_version": versions[1], "novel": novel}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            usual, apart = connection.execute(text(DECIDED), asked).one()
+        return int(usual), int(apart)
+
+    def settled(
+        self, tenant_id: UUID, slo_name: str, since: int, until: int, after: datetime
+    ) -> int:
+        """The place, `until` at most, before which it is known which answers were kept.
+
+        Scores that were reported later than `after` of decisions with several attempts wait,
+        and what arrived behind them.
+        """
+        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "until": until}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            first = connection.scalar(text(UNSETTLED), asked | {"after": after})
+        return until if first is None else int(first)

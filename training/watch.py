@@ -1,0 +1,263 @@
+"""The watcher: turn by turn it certifies floors and holds them against arrived outcomes.
+
+outcomes -> monitors -> what changed is told; then one certificate that is missing or has aged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError
+from router.policy.novelty import NOVEL
+from router.store.arrivals import CONTINUED_WITHIN
+from router.store.promise_seams import MonitorRecord
+from training.watch_certifying import Cut, Subject, inputs, write_up
+from training.watch_monitoring import Event, Kept, begun, has_grown, kept_of, record_of
+from training.watch_plan import Plan, Policies, Stores, Watched, read_plan
+from training.watch_webhook import Webhook
+
+ACTOR = "watcher"
+SETTLED_AFTER = CONTINUED_WITHIN + timedelta(seconds=5)
+IDLE_WRITE = timedelta(minutes=1)
+PAUSE_AFTER_FAILURE = timedelta(minutes=1)
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a turn has done; `more` says that another has work at once."""
+
+    certified: Sequence[Watched]
+    changed: Sequence[Event]
+    more: bool
+
+
+class Watcher:
+    """Watches every slo with an average floor. One at a time per database; not thread-safe.
+
+    A turn may be cut off anywhere: what it counted and where it stood are one write, and so
+    are a change of state and the event that tells of it.
+    """
+
+    def __init__(
+        self, stores: Stores, policies: Policies, *, log: Log, webhook: Webhook | None = None
+    ) -> None:
+        self._stores, self._policies, self._log, self._webhook = stores, policies, log, webhook
+        self._plan: Plan | None = None
+        self._revisions: object = None
+        self._resting: dict[tuple[str, str], datetime] = {}
+
+    @property
+    def watched(self) -> Sequence[Watched]:
+        """The slos as of the last turn."""
+        return self._plan.watched if self._plan else ()
+
+    def turn(self, now: datetime) -> Turn:
+        """One turn. Raises Unavailable while Postgres is away.
+
+        The horizon is asked for first: what arrived before it was decided under versions
+        that the plan, read after it, knows.
+        """
+        horizon = self._stores.arrivals.horizon()
+        plan = self._read()
+        if plan is None:
+            return Turn(certified=(), changed=(), more=False)
+        changed: list[Event] = []
+        for watched in plan.watched:
+            with_event = partial(self._follow, plan, watched, horizon, now)
+            changed += self._guarded(watched, with_event, now) or ()
+            self._tell(watched, now)
+        due = [each for each in self._due(plan, now) if not self._rests(each, now)]
+        made = due[:1]
+        for watched in made:
+            self._guarded(watched, partial(self._certify, plan, watched, horizon, now), now)
+        return Turn(certified=made, changed=changed, more=bool(made))
+
+    def _read(self) -> Plan | None:
+        """What to watch, read again when configuration has changed.
+
+        Where the new policy is refused, the old one goes on to serve and to be watched.
+        """
+        revisions = self._stores.changes.revisions()
+        if revisions != self._revisions:
+            try:
+                self._plan = read_plan(self._stores, self._policies)
+            except BundleRefused as error:
+                self._log.error(
+                    "policy refused: what was watched before goes on", why=error.message
+                )
+            self._revisions = revisions
+        return self._plan
+
+    def _guarded(self, watched: Watched, work: Callable[[], Any], now: datetime) -> Any:
+        """What the work returns; a failure that is this slo's alone keeps no other waiting."""
+        try:
+            return work()
+        except Conflict:
+            self._revisions = None
+        except InvalidInput as error:
+            self._rest(watched, now, error.message)
+        except LeadlineError:
+            raise
+        except Exception as error:  # noqa: BLE001 (other slos must be watched)
+            self._rest(watched, now, type(error).__name__)
+            self._log.debug("watching failed", exc_info=True)
+        return None
+
+    def _follow(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> list[Event]:
+        """Counts what has arrived, in as many batches as it takes."""
+        changed: list[Event] = []
+        since = watched.monitor.seen_until if watched.monitor else 0
+        kept = None if self._rests(watched, now) else _kept(plan, watched)
+        while kept is not None:
+            after = now - SETTLED_AFTER
+            named = watched.tenant.tenant_id, watched.slo.name
+            until = self._stores.watching.settled(*named, since, horizon, after)
+            counted, ends = self._counted(watched, kept, since, until)
+            if _is_news(kept, counted, watched.monitor, ends, now):
+                event = self._write(watched, counted, ends, now)
+                changed += [event] if event else []
+            kept = counted if since < ends < until else None
+            since = ends
+        return changed
+
+    def _counted(self, watched: Watched, kept: Kept, since: int, until: int) -> tuple[Kept, int]:
+        """The monitor with a batch of what arrived, and where the batch ends."""
+        named = watched.tenant.tenant_id, watched.slo.name
+        fresh = self._stores.arrivals.fresh_outcomes(*named, since, until)
+        decided = self._stores.watching.decided(
+            *named, kept.versions, since, fresh.until, novel=NOVEL
+        )
+        known = inputs(watched.certificate).get("horizon", 0) if watched.certificate else 0
+        return kept.counting(fresh, decided, new=since >= known), fresh.until
+
+    def _write(self, watched: Watched, kept: Kept, until: int, now: datetime) -> Event | None:
+        before = watched.monitor
+        record, event = record_of(
+            kept,
+            before,
+            tenant=(watched.tenant.tenant_id, watched.tenant.name),
+            slo_name=watched.slo.name,
+            until=until,
+            now=now,
+            tell=self._webhook is not None,
+        )
+        self._replace(watched, record)
+        if event is not None:
+            said = {name: event[name] for name in ("tenant", "slo", "before", "state")}
+            statement = event["statement"]
+            self._log.warning(
+                "slo state changed", **said, event_id=event["id"], statement=statement
+            )
+        return event
+
+    def _replace(self, watched: Watched, record: MonitorRecord) -> None:
+        self._stores.promises.write_monitor(record, before=watched.monitor, actor=ACTOR)
+        watched.monitor = record
+
+    def _tell(self, watched: Watched, now: datetime) -> None:
+        """Posts events that are untold; what was taken is crossed off at once."""
+        kept, taken = kept_of(watched.monitor), set[str]()
+        if kept is None or watched.monitor is None:
+            return
+        for event in kept.untold:
+            if self._webhook is not None and not self._webhook.take(event, now, self._log.warning):
+                break
+            taken.add(event["id"])
+        if taken:
+            crossed_off = partial(
+                self._write, watched, kept.told(taken), watched.monitor.seen_until, now
+            )
+            self._guarded(watched, crossed_off, now)
+
+    def _due(self, plan: Plan, now: datetime) -> list[Watched]:
+        """Slos to certify: those with no certificate for their versions, then grown evidence."""
+        lacking = [each for each in plan.watched if not _fits(plan, each)]
+        grown = [
+            each
+            for each in plan.watched
+            if _fits(plan, each) and each.certificate is not None and _grown(plan, each, now)
+        ]
+        return lacking + grown
+
+    def _certify(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> None:
+        subject = Subject(
+            tenant_id=watched.tenant.tenant_id,
+            slo=watched.slo,
+            policy=plan.policy,
+            cut=plan.cut or Cut(since=_ALWAYS, why="no policy"),
+            catalog_revision=plan.catalog_revision,
+            horizon=horizon,
+            before=watched.certificate,
+        )
+        record = write_up(subject, self._stores.watching, now=now)
+        self._stores.promises.write_certificate(record, actor=ACTOR)
+        watched.certificate = record
+        self._log.info(
+            "slo certified",
+            tenant=watched.tenant.name,
+            slo=watched.slo.name,
+            slo_version=record.slo_version,
+            policy=record.policy_version,
+            said=record.body["message"],
+        )
+
+    def _rest(self, watched: Watched, now: datetime, why: str) -> None:
+        """Leaves an slo alone for a while that could not be watched."""
+        self._resting[_name(watched)] = now + PAUSE_AFTER_FAILURE
+        tenant, slo = _name(watched)
+        self._log.error("slo not watched for a minute", tenant=tenant, slo=slo, why=why)
+
+    def _rests(self, watched: Watched, now: datetime) -> bool:
+        return self._resting.get(_name(watched), now) > now
+
+
+def _name(watched: Watched) -> tuple[str, str]:
+    return watched.tenant.name, watched.slo.name
+
+
+def _fits(plan: Plan, watched: Watched) -> bool:
+    """Whether its certificate is for its version under the policy that serves."""
+    found = watched.certificate
+    versions = watched.slo.version, plan.policy.version
+    return found is not None and (found.slo_version, found.policy_version) == versions
+
+
+def _grown(plan: Plan, watched: Watched, now: datetime) -> bool:
+    """Whether what the certificate rests on is more, or other, than it was."""
+    if watched.certificate is None:
+        return False
+    if inputs(watched.certificate).get("catalog_revision") != plan.catalog_revision:
+        return True
+    return has_grown(watched.certificate, kept_of(watched.monitor), now)
+
+
+def _kept(plan: Plan, watched: Watched) -> Kept | None:
+    """The monitor to go on with, or a new one for new versions; None until these are certified."""
+    if watched.certificate is None or not _fits(plan, watched):
+        return None
+    known = kept_of(watched.monitor)
+    if known is not None and known.versions == (watched.slo.version, plan.policy.version):
+        return known.under(watched.certificate)
+    new = begun(watched.slo, watched.certificate)
+    return new if new is None or known is None else replace(new, untold=known.untold)
+
+
+def _is_news(
+    kept: Kept, counted: Kept, before: MonitorRecord | None, until: int, now: datetime
+) -> bool:
+    """Whether to write: something was counted or begun, or the place was not moved for long."""
+    known = kept_of(before)
+    if before is None or known is None or known.versions != kept.versions:
+        return True
+    if counted.monitor.tally != kept.monitor.tally or until < before.seen_until:
+        return True
+    return until != before.seen_until and now - before.updated_at >= IDLE_WRITE
