@@ -8,7 +8,9 @@ standard errors and a factor of 1.2 from it, and is then shrunk towards 1 by how
 it is: log slowdown = m t^2 / (t^2 + se^2), se = 1.25 spread / sqrt(n), t = log 2.
 
 Circuit. A model whose attempts fail, at least three and at least half by the same weights,
-is open: not available. Two attempts in turn that began after that and did not fail close it.
+is open: not available. Where another tenant's attempts mostly do well at the same time it
+is not, since then it is not the backend that fails but how it is called. Two attempts in
+turn that began after it opened and did not fail close it.
 
 Probes. Whom nobody uses nobody measures. So a model that is open, or slow, is named as if
 it did as predicted in the conditions of single decisions: one that then takes it is a
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,13 +56,14 @@ class Seen:
     """What one attempt showed of its model's backend; times in epoch seconds.
 
     `log_ratio` is the logarithm of its latency over the median predicted for it, None
-    where either is unknown.
+    where either is unknown. `tenant` tells callers apart.
     """
 
     ended_s: float
     started_s: float
     failed: bool = False
     log_ratio: float | None = None
+    tenant: str = ""
 
 
 def seen(
@@ -70,6 +73,7 @@ def seen(
     latency_s: float | None = None,
     median_s: float | None = None,
     failed: bool = False,
+    tenant: str = "",
 ) -> Seen | None:
     """What an attempt showed, reported at `now_s`; None where it tells nothing of its backend.
 
@@ -81,7 +85,7 @@ def seen(
     if ratio is None and latency_s is None and not failed:
         return None
     ended_s = now_s if latency_s is None else min(started_s + latency_s, now_s)
-    return Seen(ended_s=ended_s, started_s=started_s, failed=failed, log_ratio=ratio)
+    return Seen(ended_s=ended_s, started_s=started_s, failed=failed, log_ratio=ratio, tenant=tenant)
 
 
 class Track:
@@ -148,13 +152,22 @@ class Track:
         return ratio <= CLEARLY_QUICKER * math.log(max(self.slowdown, 1.0))
 
     def _open_when_failing(self) -> None:
-        failed = [each.failed for each in self._kept]
-        if sum(failed) < LEAST_FAILED:
+        if sum(each.failed for each in self._kept) < LEAST_FAILED:
             return
-        weights = _weights(np.array([each.ended_s for each in self._kept]))
-        if weights @ failed >= FAILED_SHARE:
+        if _failed_share(self._kept) >= FAILED_SHARE and not self._somebody_does_well():
             self.opened_s = max(each.ended_s for each in self._kept if each.failed)
             self._good, self._interval_s = 0, FIRST_PROBE_S
+
+    def _somebody_does_well(self) -> bool:
+        since_s = self._kept[-1].ended_s - HALF_LIFE_S
+        recent = [each for each in self._kept if each.ended_s >= since_s]
+        by_tenant = [
+            [each for each in recent if each.tenant == tenant]
+            for tenant in {each.tenant for each in recent}
+        ]
+        return any(
+            len(own) >= LEAST_FAILED and _failed_share(own) < FAILED_SHARE for own in by_tenant
+        )
 
     def _try_to_close(self, what: Seen) -> None:
         self._good = 0 if what.failed else self._good + 1
@@ -170,6 +183,11 @@ class Track:
 
 def _ended_s(what: Seen) -> float:
     return what.ended_s
+
+
+def _failed_share(several: Sequence[Seen]) -> float:
+    weights = _weights(np.array([each.ended_s for each in several]))
+    return float(weights @ [each.failed for each in several])
 
 
 def _weights(ended_s: Floats) -> Floats:

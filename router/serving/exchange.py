@@ -114,17 +114,18 @@ def _row(news: News) -> list[Any]:
     if isinstance(news, Probe):
         return [news.model, news.at_s, news.decision_id.hex]
     seen = news.seen
-    return [news.model, seen.ended_s, seen.started_s, seen.failed, seen.log_ratio]
+    return [news.model, seen.ended_s, seen.started_s, seen.failed, seen.log_ratio, seen.tenant]
 
 
 def _news(row: Sequence[Any]) -> News:
     if len(row) == 3:
         return Probe(model=str(row[0]), at_s=float(row[1]), decision_id=UUID(hex=row[2]))
-    model, ended_s, started_s, failed, ratio = row
+    model, ended_s, started_s, failed, ratio, tenant = row
     seen = Seen(
         ended_s=float(ended_s),
         started_s=float(started_s),
         failed=bool(failed),
         log_ratio=None if ratio is None else float(ratio),
+        tenant=str(tenant),
     )
     return Sighting(model=str(model), seen=seen)

@@ -73,6 +73,7 @@ class Sightings:
             latency_s=said.latency_s,
             median_s=attempted.median_s,
             failed=said.failed,
+            tenant=said.tenant_id.hex,
         )
         if what is None or said.now_s - what.ended_s > STALE_S:
             return None

@@ -134,6 +134,20 @@ def test_a_failing_backend_is_out_until_two_probes_in_turn_do_well() -> None:
     assert track.due_s == math.inf
 
 
+def test_one_tenant_that_fails_where_another_does_well_takes_the_model_from_nobody() -> None:
+    wrong_key = [
+        Seen(ended_s=10.0 + place, started_s=9.0, failed=True, tenant="a") for place in range(20)
+    ]
+    well = [Seen(ended_s=10.5 + place, started_s=10.0, tenant="b") for place in range(19)]
+    track = Track()
+    track.saw([*wrong_key, *well])
+    assert track.backend(31.0).available
+    track.saw(
+        Seen(ended_s=40.0 + place, started_s=39.0, failed=True, tenant="a") for place in (0, 1)
+    )
+    assert not track.backend(42.0).available
+
+
 def test_what_began_before_the_circuit_opened_does_not_close_it() -> None:
     track = Track()
     track.saw(shown(10.0 + place, failed=True) for place in range(4))
