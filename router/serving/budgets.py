@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from router.errors import Unavailable
 from router.policy.table import ArmTable
 from router.serving.clock import Clock, utc_now
-from router.serving.reservations import TIMEOUT_S, Reservation, Reservations, micro_usd
+from router.serving.hearing import Hearing
+from router.serving.reservations import Reservation, Reservations, micro_usd
 from router.serving.settling import Settling
 from router.serving.telemetry import Logger, Metrics
 from router.serving.threads import Threads
 from router.serving.wallet import Wallet
 from router.slo import Slo
-from router.store.costs import Attempt, Costs
+from router.store.costs import Costs
 from router.store.promise_seams import Budgets
 from router.types import Decision, Query
 
 TURN_S = 1.0
-MOST_ASKED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,24 @@ class Held:
 
     cost_multiplier: float
     left_usd: float
+
+
+class Purses(Protocol):
+    """What Route asks of budgets (`Wallets`), on the event loop."""
+
+    async def ready(
+        self, tenant_id: UUID, slo: Slo, table: ArmTable, query: Query, *, decisions: int = 1
+    ) -> None:
+        """Sees to it that so many decisions can be paid for, before they are made."""
+
+    def held(self, tenant_id: UUID, slo: Slo) -> Held | None:
+        """What holds for the next decision of this slo; None where it has no budgets."""
+
+    def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> bool:
+        """Reserves the most that the decision's arm can cost, before the next one is made."""
+
+    def release(self, tenant_id: UUID, decision_id: UUID, attempt: int = 0) -> None:
+        """Undoes one call of `reserve`, for a decision that was not logged after all."""
 
 
 class Wallets:
@@ -56,11 +74,12 @@ class Wallets:
         *,
         clock: Clock = utc_now,
     ) -> None:
-        self._costs, self._threads, self._log, self._clock = costs, threads, log, clock
+        self._threads, self._log, self._clock = threads, log, clock
         self._lock = threading.Lock()
         self._settling = Settling(budgets, self._lock, metrics)
         self._wallets: dict[tuple[UUID, str], Wallet] = {}
         self._reservations = Reservations()
+        self._hearing = Hearing(costs, self._reservations, self._lock, log)
         self._filling: dict[tuple[UUID, str], asyncio.Task[None]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="budgets", daemon=True)
@@ -106,8 +125,8 @@ class Wallets:
     def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> bool:
         """Reserves the most that the decision's arm can cost, before the next one is made.
 
-        False, and nothing is done, where its conditions name no budget or it has reserved
-        already. Raises Infeasible (BUDGET_EXHAUSTED) when what was held is gone meanwhile.
+        False where its conditions name no budget, or it has reserved already. Raises
+        Infeasible (BUDGET_EXHAUSTED) when what was held is gone meanwhile.
         """
         if decision.conditions.budget_left_usd is None:
             return False
@@ -135,7 +154,9 @@ class Wallets:
         wallet, key = self._wallet(tenant_id, slo), (tenant_id, decision_id, attempt)
         most = micro_usd(most_usd)
         with self._lock:
-            if self._reservations.get(key) is not None:
+            again = self._reservations.get(key)
+            if again is not None:
+                again.times += 1
                 return False
             self._reservations.open(
                 Reservation(
@@ -150,10 +171,13 @@ class Wallets:
         return True
 
     def release(self, tenant_id: UUID, decision_id: UUID, attempt: int = 0) -> None:
-        """Undoes the reservation of a decision that was not logged after all."""
+        """Undoes one call of `reserve`, for a decision that was not logged after all."""
         with self._lock:
             reservation = self._reservations.get((tenant_id, decision_id, attempt))
-            if reservation is not None:
+            if reservation is None:
+                return
+            reservation.times -= 1
+            if not reservation.times and reservation.cost_micro_usd is None:
                 reservation.book(0)
                 self._reservations.close(reservation)
 
@@ -183,7 +207,7 @@ class Wallets:
                 self._lost(wallet, error)
             if wallet.forgettable(now.timestamp()):
                 self._wallets.pop(place, None)
-        self._hear(now.timestamp())
+        self._hearing.turn(now.timestamp())
 
     def start(self) -> None:
         """Begins to take turns."""
@@ -227,37 +251,6 @@ class Wallets:
             await self._threads.run(self._settling.lease, wallet, self._clock().timestamp())
         except Exception as error:  # noqa: BLE001 (nobody may wait for this task)
             self._lost(wallet, error)
-
-    def _hear(self, now_s: float) -> None:
-        """Reads what attempts cost of which this worker was not told."""
-        with self._lock:
-            due = list(self._reservations.due(now_s, MOST_ASKED))
-        for tenant_id in {each.key[0] for each in due}:
-            ours = [each for each in due if each.key[0] == tenant_id]
-            known = None
-            try:
-                known = self._costs.known(tenant_id, [each.key[1:] for each in ours])
-            except Unavailable:
-                continue
-            finally:
-                self._heard(ours, known, now_s)
-
-    def _heard(
-        self, asked: Sequence[Reservation], known: Mapping[Attempt, float] | None, now_s: float
-    ) -> None:
-        """Takes in what was read; None, while Postgres is away, ends nothing."""
-        with self._lock:
-            for reservation in asked:
-                cost_usd = None if known is None else known.get(reservation.key[1:])
-                if cost_usd is not None:
-                    reservation.read(micro_usd(cost_usd), now_s)
-                if known is not None and self._ends(reservation, now_s):
-                    self._reservations.close(reservation)
-                else:
-                    self._reservations.wait(reservation, now_s)
-
-    def _ends(self, reservation: Reservation, now_s: float) -> bool:
-        return self._reservations.crowded or now_s - reservation.since_s >= TIMEOUT_S
 
     def _lost(self, wallet: Wallet, error: Exception) -> None:
         if not wallet.away:

@@ -108,7 +108,10 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class Reservation:
-    """One attempt's part of its periods' purses; `cost_micro_usd` once that is known."""
+    """One attempt's part of its periods' purses; `cost_micro_usd` once that is known.
+
+    `times` counts how often it was reserved: a retry of a request makes its decision again.
+    """
 
     key: Key
     accounts: Sequence[Account]
@@ -117,6 +120,7 @@ class Reservation:
     since_s: float
     cost_micro_usd: int | None = None
     told_s: float = -math.inf
+    times: int = 1
 
     def told(self, cost_micro_usd: int, now_s: float) -> None:
         """Counts what this worker's caller says that it cost."""
