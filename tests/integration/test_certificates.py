@@ -107,7 +107,7 @@ def test_bad_rows_and_bad_usage_are_named(place: Path) -> None:
 def people() -> Population:
     """Half of a real table, as the population of a policy that has learnt from the other."""
     split = held_out(Dataset.from_table(read(shared("cascades")).table), 0.5, 0)
-    taught = few(split.train, 500, seed=0)
+    taught = few(split.train, 250, seed=0)
     return populated("cascades", split, bound(train(taught, embedder=embedder())))
 
 
@@ -129,5 +129,5 @@ def test_real_predictions_shorten_the_margin() -> None:
 
 
 def test_real_margins_are_shorter_than_other_bounds_leave_them() -> None:
-    each = margins(people(), 300, runs=8, seed=2)
+    each = margins(people(), 300, runs=60, seed=2)
     assert each.plain < min(each.growth_bets, each.hoeffding_bentkus, each.empirical_bernstein)

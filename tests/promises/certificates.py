@@ -18,7 +18,7 @@ from scipy.stats import binom
 
 from router.bundle.embedder import load_embedder
 from router.policy.certificate import cheapest
-from router.policy.hedging import Sample, lower_bound, passed
+from router.policy.hedging import Sample, passed
 from router.types import Floats
 from tests.kit import bounds
 from tests.kit.bound import bound
@@ -32,7 +32,7 @@ from training.sources import read
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 SIZES = (300, 1_000, 3_000)
-RUNS, MARGIN_RUNS = 500, 100
+RUNS = 500
 LEVEL = 0.05
 HOW = (FULL, UNIFORM, INFORMED)
 SMALL_POOL = 4
@@ -108,24 +108,25 @@ def _cell(people: Population, how: str, n: int, floor: float, places: Indices) -
 def margins(people: Population, n: int, *, runs: int, seed: int) -> Margins:
     """How far below the truth bounds are at the dearest value, from the same samples."""
     rng, truth = np.random.default_rng(seed), people.accuracy[-1]
-    score = people.made.mean(people.score)[:, -1:]
-    expected = people.made.mean(people.made.accuracy)[:, -1:]
-    found = []
-    for _ in range(runs):
-        some = rng.integers(0, len(score), n)
-        pool = expected[rng.integers(0, len(score), (n, SMALL_POOL))].mean(axis=1)
-        values = score[some]
-        samples = (
-            Sample(values=values, controls=expected[some] - expected.mean()),
-            Sample(values=values, controls=expected[some] - pool),
-            Sample(values=values),
-        )
-        ours = [lower_bound(sample, LEVEL) for sample in samples]
-        others = (bounds.growth_bets, bounds.hoeffding_bentkus, bounds.empirical_bernstein)
-        found.append([*ours, *(other(values[:, 0], LEVEL) for other in others)])
-    names = [item.name for item in fields(Margins)][2:]
-    means = truth - np.mean(found, axis=0)
-    return Margins(table=people.name, n=n, **dict(zip(names, means.tolist(), strict=True)))
+    score = people.made.mean(people.score)[:, -1]
+    expected = people.made.mean(people.made.accuracy)[:, -1]
+    some = rng.integers(0, len(score), (n, runs))
+    pool = expected[rng.integers(0, len(score), (SMALL_POOL, n, runs))].mean(axis=0)
+    values = score[some]
+    found = {
+        "controlled": _bounds(Sample(values=values, controls=expected[some] - expected.mean())),
+        "small_pool": _bounds(Sample(values=values, controls=expected[some] - pool)),
+        "plain": _bounds(Sample(values=values)),
+        "growth_bets": bounds.growth_bets(values, LEVEL),
+        "hoeffding_bentkus": bounds.hoeffding_bentkus(values, LEVEL),
+        "empirical_bernstein": bounds.empirical_bernstein(values, LEVEL),
+    }
+    means = {name: float(truth - each.mean()) for name, each in found.items()}
+    return Margins(table=people.name, n=n, **means)
+
+
+def _bounds(sample: Sample) -> Floats:
+    return bounds.boundary(lambda floor: passed(sample, floor, LEVEL), sample.values.shape[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +195,7 @@ def found() -> Found:
         for n in SIZES:
             for how in HOW:
                 cells += certified(people, how, n, people.floors, runs=RUNS, seed=n)
-            widths.append(margins(people, n, runs=MARGIN_RUNS, seed=n))
+            widths.append(margins(people, n, runs=RUNS, seed=n))
     return Found(cells=tuple(cells), margins=tuple(widths))
 
 
