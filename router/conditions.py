@@ -7,8 +7,9 @@ conditions; all of them are logged, so that it can be derived again, bit for bit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any, Self
 
 
 class MonitorState(StrEnum):
@@ -67,7 +68,27 @@ class Conditions:
     budget_left_usd: float | None = None
     conversation: Conversation | None = None
 
+    def to_mapping(self) -> dict[str, Any]:
+        """What is out of the ordinary, as plain JSON values."""
+        plain = asdict(self)
+        return {name: value for name, value in plain.items() if value != _USUAL[name]}
 
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any] | None) -> Self:
+        """Reads what `to_mapping` wrote; None is nothing out of the ordinary."""
+        known = dict(value or {})
+        if "promise" in known:
+            monitor = MonitorState(known["promise"]["monitor"])
+            known["promise"] = Promise(**{**known["promise"], "monitor": monitor})
+        if "backends" in known:
+            found = known["backends"].items()
+            known["backends"] = {model: Backend(**backend) for model, backend in found}
+        if "conversation" in known:
+            known["conversation"] = Conversation(**known["conversation"])
+        return cls(**known)
+
+
+_USUAL = asdict(Conditions())
 PLAIN = Conditions()
 """Nothing out of the ordinary: the offline policy's conditions."""
 

@@ -69,6 +69,7 @@ def decide(
         ),
         conditions=conditions,
         novelty=standing.novelty,
+        gco2e=float(predictions.energy_wh[choice.index] * policy.table.gco2e_per_wh[choice.index]),
     )
 
 

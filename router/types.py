@@ -307,7 +307,8 @@ class Decision:
     """One routing decision, with all that made it; predictions follow the order of `arms`.
 
     `novelty` is how unlike the training queries this one is: the share of those that were
-    less so, None where the policy does not say.
+    less so, None where the policy does not say. `gco2e` are the grams that the picked arm
+    is expected to emit.
     """
 
     decision_id: UUID
@@ -323,6 +324,7 @@ class Decision:
     should_continue: bool
     conditions: Conditions = PLAIN
     novelty: float | None = None
+    gco2e: float = 0.0
 
     @property
     def arm(self) -> Arm:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from router.conditions import Conditions
 from router.errors import Infeasible
 from router.policy.conversation import cached_saving_usd, discounted, staying_usd
+from router.policy.energy import emission_usd
 from router.policy.predictor import Predicted
 from router.policy.table import ArmTable
 from router.slo import Slo
 from router.types import Decision, Floats, Mask, Predictions
-
-_KG = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +76,7 @@ def _weighed(
     if conditions.cost_multiplier != 1.0:
         weighed = weighed * conditions.cost_multiplier
     if slo.usd_per_kgco2e:
-        emitted_kg = predictions.energy_wh * table.gco2e_per_wh * _KG
-        weighed = weighed + slo.usd_per_kgco2e * emitted_kg
+        weighed = weighed + emission_usd(table, predictions.energy_wh, slo.usd_per_kgco2e)
     return weighed
 
 

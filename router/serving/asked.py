@@ -128,7 +128,7 @@ def _kept(bounds: Bounds, needs: frozenset[Capability], context_tokens: int) -> 
 
 
 def again(row: Mapping[str, Any]) -> tuple[Query, Bounds]:
-    """The query and the bounds of a logged decision."""
+    """The query and the bounds of a logged decision; `Conditions` reads its own column."""
     kept = row["request"] or {}
     query = Query(
         text=row["query"] or "",

@@ -18,9 +18,10 @@ from router.pipeline import go_on
 from router.policy.continuation import MAX_ATTEMPTS, Step, Tried
 from router.serving import fields
 from router.serving.asked import again
+from router.serving.clock import Clock, utc_now
 from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
-from router.serving.routing import DEFAULT_SLO, Clock, Routing, utc_now
+from router.serving.routing import DEFAULT_SLO, Routing
 from router.serving.rows import FIGURES, arm_of, dump, predictions, read
 from router.serving.sightings import Reported, Watch, unwatched
 from router.serving.state import Current, State

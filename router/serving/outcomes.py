@@ -8,8 +8,8 @@ from uuid import UUID
 from router.errors import InvalidInput
 from router.ids import derived_uuid7, time_of
 from router.serving import fields
+from router.serving.clock import Clock, utc_now
 from router.serving.decisions import Decisions
-from router.serving.routing import Clock, utc_now
 from router.serving.rows import dump
 from router.serving.sightings import Reported, Watch, unwatched
 from router.store.seams import Kind, Outbox, Record

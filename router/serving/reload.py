@@ -137,6 +137,7 @@ class Reloader:
         for topic, refresh in (
             (Topic.TENANTS, self._tenants.refresh_tenants),
             (Topic.SLOS, self._tenants.refresh_slos),
+            (Topic.PROMISES, self._tenants.refresh_slos),
         ):
             if topic in changed:
                 refresh()

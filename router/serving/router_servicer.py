@@ -67,7 +67,9 @@ class RouterServicer:
         slos = self._tenants.slos(caller.tenant_id)
         if slos is None:
             slos = await self._tenants.load_slos(caller.tenant_id)
-        return await self._gathering.route(self._routing.read(request, caller, slos))
+        waiting = self._routing.read(request, caller, slos)
+        await self._routing.ready(waiting)
+        return await self._gathering.route(waiting)
 
     async def route_batch(
         self, request: pb.RouteBatchRequest, caller: Identity

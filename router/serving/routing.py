@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from router.conditions import Conditions
 from router.errors import LeadlineError, NotFound
 from router.explanation import Explanation
 from router.ids import decision_id, time_of
@@ -15,8 +16,10 @@ from router.pipeline import decide
 from router.policy.explain import LEAST_ROWS, explain
 from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
+from router.serving.clock import Clock, utc_now
 from router.serving.rows import alternatives, decision_row, dump, read, reply
 from router.serving.state import Current, State
+from router.serving.surroundings import Surroundings
 from router.serving.telemetry import Metrics
 from router.serving.tenants import NamedSlos
 from router.slo import Slo
@@ -24,13 +27,7 @@ from router.store.seams import Kind, Outbox, Record
 from router.types import Decision, Identity
 from router.v1.router_pb2 import RouteRequest, RouteResponse
 
-Clock = Callable[[], datetime]
 DEFAULT_SLO = "default"
-
-
-def utc_now() -> datetime:
-    """The time by this machine's clock."""
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,18 +60,26 @@ class Routing:
         metrics: Metrics,
         max_query_bytes: int,
         exploration_rate: float,
+        surroundings: Surroundings,
         clock: Clock = utc_now,
     ) -> None:
         self._current, self._outbox, self._key, self._metrics = current, outbox, key, metrics
         self._max_query_bytes = max_query_bytes
         self._without_slo = Slo(exploration_rate=exploration_rate)
-        self._clock = clock
+        self._surroundings, self._clock = surroundings, clock
 
     def read(self, request: RouteRequest, caller: Identity, slos: NamedSlos) -> Waiting:
         """The request as values. Raises InvalidInput, or NotFound for arms there are not."""
         arms = self._current.state.arms
         question = asked(request, arms=arms, max_query_bytes=self._max_query_bytes)
         return Waiting(question=question, caller=caller, slos=slos)
+
+    async def ready(self, waiting: Waiting) -> None:
+        """Sees to what must be there before `answer`. Raises Unavailable."""
+        slo = self.slo(waiting.question.slo_name, waiting.slos)
+        if slo.budgets_usd:
+            tenant_id, table = waiting.caller.tenant_id, self._current.state.policy.table
+            await self._surroundings.ready(tenant_id, slo, table, waiting.question)
 
     def answer(self, waiting: Sequence[Waiting]) -> list[RouteResponse | LeadlineError]:
         """The replies, once all decisions are in the outbox; they share one state.
@@ -129,7 +134,9 @@ class Routing:
             decision_id=identifier,
             now=time_of(identifier),
             predicted=known,
+            conditions=self._conditions(waiting, slo, state, time_of(identifier)),
         )
+        self._surroundings.decided(tenant_id, question, decision, state.policy.table)
         others = alternatives(decision, state.value_usd(slo, decision.conditions.promise))
         explanation = _explained(question, decision, state, known) if question.explain else None
         row = decision_row(
@@ -138,9 +145,16 @@ class Routing:
         record = self._record(question, tenant_id, identifier, dump(row))
         return _Draft(decision=decision, row=row, record=record)
 
+    def _conditions(self, waiting: Waiting, slo: Slo, state: State, now: datetime) -> Conditions:
+        tenant_id, version = waiting.caller.tenant_id, state.policy.version
+        return self._surroundings.conditions(tenant_id, slo, waiting.question, version, now)
+
     def _reply(
         self, draft: _Draft, stored: Record | LeadlineError, state: State
     ) -> RouteResponse | LeadlineError:
+        if stored is not draft.record:
+            tenant_id = draft.record.tenant_id
+            self._surroundings.withdrawn(tenant_id, draft.decision)
         if isinstance(stored, LeadlineError):
             return stored
         if stored is not draft.record:

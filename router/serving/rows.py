@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from math import isnan
 from typing import Any, cast
 from uuid import UUID
@@ -12,6 +13,7 @@ import numpy as np
 import orjson
 from google.protobuf.json_format import ParseDict
 
+from router.conditions import Reason
 from router.explanation import Explanation
 from router.serving.asked import Asked
 from router.types import Arm, Decision, Floats, Predictions, read_param
@@ -76,9 +78,19 @@ def decision_row(
             "arms": keys,
             "alternatives": others,
             **dict(zip(FIGURES, figures, strict=True)),
+            "gco2e": decision.gco2e,
         },
+        "conditions": decision.conditions.to_mapping() or None,
+        "reasons": [_plain(reason) for reason in choice.reasons] or None,
+        "novelty": decision.novelty,
         **({} if explanation is None else {"explanation": read(orjson.dumps(explanation))}),
     }
+
+
+def _plain(reason: Reason) -> dict[str, Any]:
+    """What a reason says, without what it leaves unsaid."""
+    said = asdict(reason)
+    return {name: value for name, value in said.items() if value or name == "limit"}
 
 
 def _asked_columns(asked: Asked) -> dict[str, Any]:
@@ -119,7 +131,8 @@ def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
     predicted = row["predictions"] or {"arms": [row["arm"]], "alternatives": []}
     picked = [predicted["arms"].index(row["arm"]), *predicted["alternatives"]]
     chosen, *others = predictions(predicted, picked, arms)
-    explained = row.get("explanation")
+    explained, conditions = row.get("explanation"), row.get("conditions") or {}
+    promise = conditions.get("promise", {})
     return router_pb2.RouteResponse(
         decision_id=str(row["decision_id"]),
         chosen=chosen,
@@ -134,6 +147,11 @@ def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
         slo_version=row["slo_version"],
         input_tokens=row["input_tokens"],
         explanation=ParseDict(explained, router_pb2.Explanation()) if explained else None,
+        certificate_id=promise.get("certificate_id", ""),
+        monitor=promise.get("monitor", ""),
+        novelty=row.get("novelty"),
+        reasons=[router_pb2.Reason(**reason) for reason in row.get("reasons") or ()],
+        gco2e=predicted.get("gco2e", 0.0),
     )
 
 

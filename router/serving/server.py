@@ -18,7 +18,9 @@ from router.errors import ConfigurationError
 from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, SlosServicer
 from router.serving.auth import Callers, CertificateCallers, KeyCallers, OpenCallers
 from router.serving.backends import Board
+from router.serving.clock import utc_now
 from router.serving.continuing import Continuing
+from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
 from router.serving.edge import Edge, Rpc
 from router.serving.exchange import Exchange
@@ -26,9 +28,10 @@ from router.serving.outcomes import Outcomes
 from router.serving.rehearsing import MOST_IN_A_WORKER, PAUSE_S, Rehearsals, Rehearsing
 from router.serving.reload import Bundles, Reloader
 from router.serving.router_servicer import RouterServicer
-from router.serving.routing import Routing, utc_now
+from router.serving.routing import Routing
 from router.serving.sightings import Sightings
 from router.serving.stores import Stores, outbox_path
+from router.serving.surroundings import Surroundings
 from router.serving.telemetry import Metrics, logger
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
@@ -74,7 +77,7 @@ def furnish(
     threads = Threads(settings.default_deadline_s)
     verifying = Threads(VERIFY_S, late="the policy is not promoted: it was not verified", threads=1)
     rehearsing = Threads(REHEARSE_S, late="the slo was not rehearsed", threads=1)
-    tenants = TenantDirectory(stores.tenants, stores.slos, threads)
+    tenants = TenantDirectory(stores.tenants, stores.slos, stores.promises, threads)
     bundles = Bundles(stores.registry, stores.trusted, load_embedder())
     reloader = Reloader(
         catalog=stores.catalog,
@@ -115,6 +118,12 @@ def methods(room: Room) -> list[Rpc]:
         metrics=room.metrics,
         max_query_bytes=settings.max_query_bytes,
         exploration_rate=settings.exploration_rate,
+        surroundings=Surroundings(
+            tenants=room.tenants,
+            backends=room.backends,
+            purses=None,
+            conversations=Conversations(),
+        ),
     )
     continuing = Continuing(
         current=current,

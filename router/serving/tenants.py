@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from uuid import UUID
 
+from router.conditions import Promise
+from router.serving.promised import NamedPromises, promised
 from router.serving.threads import Threads
 from router.slo import Slo
+from router.store.promise_seams import Promises
 from router.store.seams import Slos, Tenants
 from router.types import Identity
 
@@ -35,10 +38,13 @@ class TenantDirectory:
         self,
         tenants: Tenants,
         slos: Slos,
+        promises: Promises,
         threads: Threads,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._slo_store, self._threads, self._clock = tenants, slos, threads, clock
+        self._promise_store = promises
+        self._promises: dict[UUID, NamedPromises] = {}
         self._identities: dict[bytes, Identity] = {}
         self._strangers: dict[bytes, float] = {}
         self._ids: dict[str, UUID] = {}
@@ -58,6 +64,11 @@ class TenantDirectory:
     def slos(self, tenant_id: UUID) -> NamedSlos | None:
         """The tenant's current slos, if they are remembered."""
         return self._slos.get(tenant_id)
+
+    def promise(self, tenant_id: UUID, slo: Slo, policy_version: int) -> Promise | None:
+        """What is promised of the slo under the policy, if that is remembered."""
+        found = self._promises.get(tenant_id, {}).get(slo.name)
+        return None if found is None else promised(found, slo, policy_version)
 
     async def authenticate(self, fingerprint: bytes, key: str) -> Identity | None:
         """Asks Postgres who the key stands for. Raises Unavailable."""
@@ -108,7 +119,7 @@ class TenantDirectory:
             self._read_slos(tenant.tenant_id)
 
     def refresh_slos(self) -> None:
-        """Reads again the slos of every tenant that is remembered or being read; blocks."""
+        """Reads again the slos, and what is promised of them, of every known tenant; blocks."""
         for tenant_id in tuple(self._reading):
             self._read_slos(tenant_id)
 
@@ -135,6 +146,7 @@ class TenantDirectory:
         """One reader a tenant at a time, so that no older answer replaces a newer one."""
         with self._reading.setdefault(tenant_id, threading.Lock()):
             slos = MappingProxyType({slo.name: slo for slo in self._slo_store.current(tenant_id)})
+            self._promises[tenant_id] = self._promise_store.current(tenant_id)
             self._slos[tenant_id] = slos
         return slos
 

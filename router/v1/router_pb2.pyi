@@ -619,6 +619,49 @@ class Explanation(_message.Message):
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
+class Reason(_message.Message):
+    """One reason of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """What limited it: "capability", "context", "compute_budget", "named_arms", "slo_arms",
+    "region", "backend", "cost", "latency", "accuracy", "energy", "budget", "certificate",
+    "monitor", "novelty" or "conversation".
+    """
+    left_out: _builtins.int
+    """How many arms the limit leaves out, whatever the others do."""
+    bound: _builtins.float
+    """The limit's number, in its own unit."""
+    binding: _builtins.bool
+    """Whether an arm that this limit alone leaves out would rank above the one that was picked."""
+    note: _builtins.str
+    """In words."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        left_out: _builtins.int = ...,
+        bound: _builtins.float | None = ...,
+        binding: _builtins.bool = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "binding", b"binding", "bound", b"bound", "left_out", b"left_out", "limit", b"limit", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bound: _TypeAlias = _typing.Literal["bound"]  # noqa: Y015
+    _WhichOneofArgType__bound: _TypeAlias = _typing.Literal["_bound", b"_bound"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bound) -> _WhichOneofReturnType__bound | None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+@_typing.final
 class RouteResponse(_message.Message):
     """A routing decision."""
 
@@ -637,6 +680,11 @@ class RouteResponse(_message.Message):
     SLO_VERSION_FIELD_NUMBER: _builtins.int
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_ID_FIELD_NUMBER: _builtins.int
+    MONITOR_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    GCO2E_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """UUID of the decision, version 7."""
     difficulty: _builtins.float
@@ -657,6 +705,16 @@ class RouteResponse(_message.Message):
     """Version of the slo that was applied; 0 when the tenant has set none."""
     input_tokens: _builtins.int
     """Input tokens counted in the query."""
+    certificate_id: _builtins.str
+    """UUID of the certificate of the slo's floor that set the trade-off; empty without one."""
+    monitor: _builtins.str
+    """What outcomes say of the floor: "holding", "at_risk" or "broken"; empty without a certificate."""
+    novelty: _builtins.float
+    """Share of training queries that are less unlike the rest than this query is; unset when the
+    policy does not say.
+    """
+    gco2e: _builtins.float
+    """Grams of CO2 equivalent that the chosen arm is expected to emit; 0 without figures for it."""
     @_builtins.property
     def chosen(self) -> Global___Prediction:
         """The arm to run, with what it is expected to bring."""
@@ -668,6 +726,10 @@ class RouteResponse(_message.Message):
     @_builtins.property
     def explanation(self) -> Global___Explanation:
         """What moved the choice, where the request said explain."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """Why, for machines: one for each limit that left arms out or moved the choice."""
 
     def __init__(
         self,
@@ -685,12 +747,19 @@ class RouteResponse(_message.Message):
         slo_version: _builtins.int = ...,
         input_tokens: _builtins.int = ...,
         explanation: Global___Explanation | None = ...,
+        certificate_id: _builtins.str = ...,
+        monitor: _builtins.str = ...,
+        novelty: _builtins.float | None = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        gco2e: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "explanation", b"explanation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "chosen", b"chosen", "explanation", b"explanation", "novelty", b"novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "chosen", b"chosen", "decision_id", b"decision_id", "difficulty", b"difficulty", "explanation", b"explanation", "input_tokens", b"input_tokens", "policy_source", b"policy_source", "policy_version", b"policy_version", "propensity", b"propensity", "reason", b"reason", "should_continue", b"should_continue", "slo_status", b"slo_status", "slo_version", b"slo_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "alternatives", b"alternatives", "certificate_id", b"certificate_id", "chosen", b"chosen", "decision_id", b"decision_id", "difficulty", b"difficulty", "explanation", b"explanation", "gco2e", b"gco2e", "input_tokens", b"input_tokens", "monitor", b"monitor", "novelty", b"novelty", "policy_source", b"policy_source", "policy_version", b"policy_version", "propensity", b"propensity", "reason", b"reason", "reasons", b"reasons", "should_continue", b"should_continue", "slo_status", b"slo_status", "slo_version", b"slo_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
+    _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
 
 Global___RouteResponse: _TypeAlias = RouteResponse  # noqa: Y015
 

@@ -21,13 +21,14 @@ from router.serving.state import Current, State
 from router.serving.telemetry import Metrics
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
-from router.store.memory import MemoryLog, MemoryOutbox, MemorySlos, MemoryTenants
+from router.store.memory import MemoryLog, MemoryOutbox, MemoryPromises, MemorySlos, MemoryTenants
 from router.store.seams import Log
 from router.types import Identity, Role
 from router.v1 import router_pb2 as pb
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
+from tests.kit.surroundings import surroundings
 
 DECISION_KEY = b"k" * 32
 CALLER = Identity(tenant_id=uuid4(), tenant="acme", key_id="k", role=Role.CALLER)
@@ -49,6 +50,7 @@ class Replica:
     def __init__(self, state: State, outbox: MemoryOutbox, log: Log) -> None:
         self.threads = Threads(5.0)
         current, metrics = Current(state), Metrics(CollectorRegistry())
+        tenants = TenantDirectory(MemoryTenants(), MemorySlos(), MemoryPromises(), self.threads)
         self.routing = Routing(
             current=current,
             outbox=outbox,
@@ -56,12 +58,13 @@ class Replica:
             metrics=metrics,
             max_query_bytes=1_000,
             exploration_rate=0.0,
+            surroundings=surroundings(tenants, metrics),
         )
         self.continuing = Continuing(
             current=current,
             outbox=outbox,
             decisions=Decisions(outbox, log, self.threads, DECISION_KEY),
-            tenants=TenantDirectory(MemoryTenants(), MemorySlos(), self.threads),
+            tenants=tenants,
             routing=self.routing,
         )
 

@@ -18,6 +18,7 @@ from router.serving.threads import Threads
 from router.store.memory import (
     MemoryCatalog,
     MemoryChanges,
+    MemoryPromises,
     MemoryRegistry,
     MemorySlos,
     MemoryTenants,
@@ -60,7 +61,7 @@ class Place:
             registry=self.registry,
             bundles=Bundles(self.registry, lambda: TRUSTED, load_embedder()),
             changes=self.changes,
-            tenants=TenantDirectory(MemoryTenants(), MemorySlos(), threads),
+            tenants=TenantDirectory(MemoryTenants(), MemorySlos(), MemoryPromises(), threads),
             metrics=Metrics(CollectorRegistry()),
             log=logger(),
         )

@@ -12,7 +12,7 @@ import pytest
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
 from router.slo import Slo
-from router.store.memory import MemorySlos, MemoryTenants
+from router.store.memory import MemoryPromises, MemorySlos, MemoryTenants
 
 
 class SlowSlos(MemorySlos):
@@ -39,7 +39,7 @@ def threads() -> Iterator[Threads]:
 
 def test_a_slow_old_read_of_slos_never_replaces_a_newer_one(threads: Threads) -> None:
     slos, tenant_id = SlowSlos(), uuid4()
-    directory = TenantDirectory(MemoryTenants(), slos, threads)
+    directory = TenantDirectory(MemoryTenants(), slos, MemoryPromises(), threads)
     slow = threading.Thread(target=lambda: asyncio.run(load(directory, tenant_id)))
     slow.start()
     assert slos.asked.wait(10)

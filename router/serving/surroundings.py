@@ -1,0 +1,88 @@
+"""What holds around a query in this worker: its decision's conditions, and its marks on them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from router.conditions import PLAIN, Conditions
+from router.policy.table import ArmTable
+from router.serving.asked import Asked
+from router.serving.backends import Board
+from router.serving.budgets import Held, Purses
+from router.serving.conversations import Conversations
+from router.serving.tenants import TenantDirectory
+from router.slo import Slo
+from router.types import Decision
+
+
+class Surroundings:
+    """Gathers the conditions of decisions, in microseconds; belongs to the event loop.
+
+    Without purses, budgets are not kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenants: TenantDirectory,
+        backends: Board,
+        purses: Purses | None,
+        conversations: Conversations,
+    ) -> None:
+        self._tenants, self._backends = tenants, backends
+        self._purses, self._conversations = purses, conversations
+
+    async def ready(self, tenant_id: UUID, slo: Slo, table: ArmTable, question: Asked) -> None:
+        """Sees to what a decision of this slo needs first. Raises what `Wallets.ready` does."""
+        if self._purses is not None and slo.budgets_usd:
+            await self._purses.ready(tenant_id, slo, table, question.query)
+
+    def conditions(
+        self, tenant_id: UUID, slo: Slo, question: Asked, policy_version: int, now: datetime
+    ) -> Conditions:
+        """The conditions of one decision."""
+        promise = self._tenants.promise(tenant_id, slo, policy_version) if slo.has_floor else None
+        held = self._held(tenant_id, slo)
+        conversation = (
+            self._conversations.find(tenant_id, question.conversation_id, now=now)
+            if question.conversation_id
+            else None
+        )
+        backends = self._backends.now(now.timestamp())
+        if promise is None and held is None and conversation is None and not backends:
+            return PLAIN
+        return Conditions(
+            promise=promise,
+            backends=backends,
+            cost_multiplier=1.0 if held is None else held.cost_multiplier,
+            budget_left_usd=None if held is None else held.left_usd,
+            conversation=conversation,
+        )
+
+    def _held(self, tenant_id: UUID, slo: Slo) -> Held | None:
+        if self._purses is None or not slo.budgets_usd:
+            return None
+        return self._purses.held(tenant_id, slo)
+
+    def decided(
+        self, tenant_id: UUID, question: Asked, decision: Decision, table: ArmTable
+    ) -> None:
+        """Takes note of a decision before the next is made. Raises what `Wallets.reserve` does."""
+        if self._purses is not None and decision.conditions.budget_left_usd is not None:
+            self._purses.reserve(tenant_id, decision, table)
+        if decision.conditions.backends:
+            self._backends.taken(decision)
+        if question.conversation_id:
+            self._conversations.answered(
+                tenant_id,
+                question.conversation_id,
+                model=decision.arm.model,
+                input_tokens=decision.input_tokens,
+                now=decision.occurred_at,
+            )
+
+    def withdrawn(self, tenant_id: UUID, decision: Decision) -> None:
+        """Undoes what a decision holds that was not logged after all."""
+        if self._purses is not None and decision.conditions.budget_left_usd is not None:
+            self._purses.release(tenant_id, decision.decision_id)
