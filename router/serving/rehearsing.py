@@ -16,6 +16,7 @@ from router.clients.values import DryRun
 from router.errors import Infeasible, InvalidInput
 from router.pipeline import decide
 from router.policy.features import Context
+from router.policy.novelty import is_novel
 from router.policy.policy import Policy, Predicted
 from router.policy.rehearsal import (
     FIGURES,
@@ -208,7 +209,7 @@ class Again:
         return Rehearsed(
             expected=None if choice is None else expected(logged, taken),
             decided=_column(logged, place),
-            feasible=choice is not None and choice.slo_status is not SloStatus.BEST_EFFORT,
+            feasible=choice is not None and _meets(choice, row["novelty"]),
             changed=None if row["explored"] else greedy != place,
             continuing=bool((row["request"] or {}).get("may_continue")),
             weight=float(taken[place] / propensity) if propensity else nan,
@@ -227,6 +228,12 @@ class Again:
             places = [keys.index(arm.key) for arm in arms]
         self._bound[keys] = _Arms(policy=policy, keys=keys, places=places)
         return self._bound[keys]
+
+
+def _meets(choice: Choice, novelty: float | None) -> bool:
+    """Whether some arm meets the slo; of a novel query, which takes the safe arm, the bounds."""
+    met = choice.slo_status is not SloStatus.BEST_EFFORT or is_novel(novelty)
+    return met and bool(choice.feasible.any())
 
 
 def _over(policy: Policy, catalog: Catalog) -> Policy:

@@ -7,6 +7,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -199,6 +200,19 @@ def test_a_stale_version_is_a_conflict_and_the_newest_is_not(use: Use, request: 
         use(lambda client: client.put_slo(second, base_version=0))
     assert use(lambda client: client.put_slo(second, base_version=1)).version == 2
     assert use(lambda client: client.get_slo(name)).min_accuracy == 0.8
+
+
+def test_of_writers_with_the_same_base_version_one_wins(place: Place) -> None:
+    def write(number: int) -> int:
+        slo = Slo(name="raced", min_accuracy=number / 10)
+        try:
+            with client(place) as chosen:
+                return chosen.put_slo(slo, base_version=0).version
+        except Conflict:
+            return 0
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(write, range(1, 7))) == [0, 0, 0, 0, 0, 1]
 
 
 def test_a_bad_slo_keeps_its_field_and_all_that_is_wrong_over_the_wire(use: Use) -> None:

@@ -179,3 +179,9 @@ def test_what_a_request_bounded_stays_bounded(past: Past) -> None:
 def test_predictions_of_other_policies_are_counted(past: Past) -> None:
     past.add(decided(), decided(policy_version=3))
     assert past.rehearse(Slo(name="chat")).of_other_policies == 1
+
+
+def test_a_novel_query_takes_the_safe_arm_and_is_not_infeasible_for_that(past: Past) -> None:
+    past.add(decided(novelty=1.0), decided(novelty=0.5))
+    found = past.rehearse(Slo(name="chat", safe_arm="m0:single")).rehearsal
+    assert (found.changed_share, found.infeasible_share) == (0.5, 0.0)
