@@ -19,7 +19,7 @@ import numpy as np
 from router.errors import InvalidInput
 from router.policy.periods import periods
 
-GAIN, FIRST_GAIN = 2.0, 0.3
+GAIN, FIRST_GAIN = 1.2, 0.5
 """How much the logarithm of 1 + mu moves per share of what was left that is spent undue: the
 first, and the second over the share of a period's demand that was ever seen."""
 

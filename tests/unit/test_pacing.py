@@ -21,7 +21,8 @@ from router.policy.pacing import (
     elapsed_share,
     spare_micro_usd,
 )
-from tests.promises.pacing import bursty, spend_a_day, two_days, unbounded_usd
+from tests.promises.bursts import bursty, unbounded_usd
+from tests.promises.pacing import spend_a_day, two_days
 
 BUDGET = 10_000_000
 SPENT = st.integers(0, 2 * BUDGET)
