@@ -7,7 +7,7 @@ drawn from it with replacement and certified, again and again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -171,18 +171,28 @@ class Found:
         some = [getattr(cell, figure) for cell in self.cells if (cell.how, cell.n) == (how, n)]
         return float(np.nanmean(some))
 
-    def __str__(self) -> str:
-        worst = self.worst
-        cost = ", ".join(
-            f"n = {n:,}: {self.mean(FULL, n, 'cost'):.2f} and {self.mean(FULL, n, 'none'):.0%}"
+    def price(self, how: str) -> str:
+        """What certainty costs, at each n."""
+        return ", ".join(
+            f"n = {n:,}: {self.mean(how, n, 'cost'):.2f} and {self.mean(how, n, 'none'):.0%}"
             for n in sorted({cell.n for cell in self.cells})
         )
+
+    def __str__(self) -> str:
+        worst = self.worst
+        prices = "; ".join(f"{how}, {self.price(how)}" for how in self.ways)
         shorter = ", ".join(f"{table} {share:.1%}" for table, share in self.shorter.items())
         return (
             f"false at most {worst.false:.1%} ({worst.table}, {worst.how}, n = {worst.n:,}, floor "
             f"{worst.floor:.3f}; chance allows {self.most_false:.1%} in one of {len(self.cells)}); "
-            f"cost over hindsight and share not certified: {cost}; margin shorter by {shorter}"
+            f"cost over hindsight and share not certified: {prices}; "
+            f"predictions shorten the margin by {shorter}"
         )
+
+    @property
+    def ways(self) -> Sequence[str]:
+        """How the samples were logged."""
+        return tuple(dict.fromkeys(cell.how for cell in self.cells))
 
 
 @cache
