@@ -95,6 +95,11 @@ class Policy:
         return cls(bind(what, catalog or own, version), manifest)
 
     @property
+    def bound(self) -> policies.Policy:
+        """The policy as the pipeline takes it."""
+        return self._policy
+
+    @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms, in the order of every prediction."""
         return self._policy.arms

@@ -20,6 +20,7 @@ from router.clients.values import (
     RoutedDecision,
     SloWarning,
 )
+from router.conditions import Limit, MonitorState, Reason
 from router.errors import LeadlineError
 from router.explanation import (
     AccuracyTerms,
@@ -62,6 +63,21 @@ def decision(message: router_pb2.RouteResponse) -> RoutedDecision:
         should_continue=message.should_continue,
         input_tokens=message.input_tokens,
         explanation=explanation(message.explanation) if message.HasField("explanation") else None,
+        reasons=tuple(map(_reason, message.reasons)),
+        certificate_id=message.certificate_id,
+        monitor=MonitorState(message.monitor) if message.monitor else None,
+        novelty=message.novelty if message.HasField("novelty") else None,
+        gco2e=message.gco2e,
+    )
+
+
+def _reason(message: router_pb2.Reason) -> Reason:
+    return Reason(
+        limit=Limit(message.limit),
+        left_out=message.left_out,
+        bound=message.bound if message.HasField("bound") else None,
+        binding=message.binding,
+        note=message.note,
     )
 
 

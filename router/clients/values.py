@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from router.conditions import MonitorState, Reason
 from router.explanation import Explanation
 from router.policy.rehearsal import Rehearsal
 from router.types import Arm, PolicySource, SloStatus
@@ -34,7 +35,9 @@ class Prediction:
 class RoutedDecision:
     """A decision as the server answers it: the chosen arm's prediction, and why.
 
-    `explanation` is there when it was asked for.
+    `explanation` is there when it was asked for; `certificate_id` names the certificate of
+    the slo's floor that set the trade-off, and `monitor` is what outcomes say of the floor.
+    `gco2e` are the grams that the arm is expected to emit.
     """
 
     decision_id: UUID
@@ -50,6 +53,11 @@ class RoutedDecision:
     should_continue: bool
     input_tokens: int
     explanation: Explanation | None = None
+    reasons: tuple[Reason, ...] = ()
+    certificate_id: str = ""
+    monitor: MonitorState | None = None
+    novelty: float | None = None
+    gco2e: float = 0.0
 
     @property
     def arm(self) -> Arm:

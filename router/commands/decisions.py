@@ -9,7 +9,7 @@ import typer
 
 from router.commands.database import database
 from router.commands.options import Address, Dsn, JsonFlag, TenantName, usage
-from router.commands.output import print_json, table
+from router.commands.output import print_json, say, table
 from router.errors import NotFound
 
 app = typer.Typer(help="Logged decisions.", no_args_is_help=True)
@@ -36,11 +36,83 @@ def show_(
     if as_json:
         print_json(found)
         return
-    table([(name, _short(value)) for name, value in found["decision"].items()], ("what", "value"))
+    decision = dict(found["decision"])
+    _why(decision)
+    reasons = decision.pop("reasons", None) or ()
+    table([(name, _short(value)) for name, value in decision.items()], ("what", "value"))
+    if reasons:
+        named = ("limit", "left_out", "bound", "binding", "note")
+        table([[each.get(name) for name in named] for each in reasons], named)
     outcomes = found["outcomes"]
     if outcomes:
         columns = ("attempt", "score", "source", "cost_usd", "latency_s", "error", "occurred_at")
         table([[each.get(name) for name in columns] for each in outcomes], columns)
+
+
+def _why(decision: Mapping[str, Any]) -> None:
+    """Says in sentences why the arm was picked."""
+    say(f"{decision.get('arm') or decision.get('chosen')}: {decision['reason']}")
+    for reason in decision.get("reasons") or ():
+        bound = "" if reason.get("bound") is None else f" {reason['bound']:g}"
+        binding = ", and one of them ranks above the pick" if reason.get("binding") else ""
+        if reason.get("left_out"):
+            say(f"  {reason['limit']}{bound} left out {reason['left_out']} arms{binding}")
+        else:
+            say(f"  {reason['limit']}: {reason.get('note') or bound}")
+
+
+@app.command("replay")
+def replay(
+    decision_id: Annotated[str, typer.Argument(help="The decision's id.")],
+    *,
+    tenant: TenantName = "default",
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Derives a decision again from the store, and says whether it is the same bit for bit.
+
+    Its policy, its slo's version, the catalog of its time and the conditions in its row make
+    it again; fails where it comes out another.
+
+    Example: leadline decisions replay 0198c0de-0000-7000-8000-000000000000 --tenant acme
+    """
+    from uuid import UUID  # noqa: PLC0415
+
+    with usage("DECISION_ID"):
+        wanted = UUID(decision_id)
+    changed = _rederived(wanted, tenant, dsn)
+    if as_json:
+        print_json({"decision_id": decision_id, "same": not changed, "differences": changed})
+    elif changed:
+        table([[_short(each[name]) for name in _SIDES] for each in changed], _SIDES)
+    else:
+        say("the same, bit for bit")
+    if changed:
+        raise typer.Exit(1)
+
+
+_SIDES = ("what", "logged", "derived")
+
+
+def _rederived(decision_id: Any, tenant: str, dsn: str) -> list[dict[str, Any]]:
+    """Where the decision that is derived again is not the one that was logged."""
+    from router.commands.explained import of  # noqa: PLC0415
+    from router.policy.policy import static_policy  # noqa: PLC0415
+    from router.serving.rederiving import differences, rederive  # noqa: PLC0415
+    from router.slo import Slo  # noqa: PLC0415
+    from router.store.catalog import PostgresCatalog  # noqa: PLC0415
+    from router.store.slos import PostgresSlos  # noqa: PLC0415
+
+    row = _stored(decision_id, tenant, dsn)["decision"]
+    with database(dsn) as opened:
+        catalog = PostgresCatalog(opened.admin).at(row["occurred_at"])
+        name, version = row["slo_name"], row["slo_version"]
+        slos = PostgresSlos(opened.router)
+        slo = slos.get(opened.tenant_id(tenant), name, version) if version else Slo()
+        learned = row["policy_version"] > 0
+        policy = of(opened, row["policy_version"], catalog).bound if learned else None
+    decision = rederive(row, slo, policy or static_policy(catalog))
+    return [dict(zip(_SIDES, each, strict=True)) for each in differences(row, decision)]
 
 
 def _stored(decision_id: Any, tenant: str, dsn: str) -> dict[str, Any]:

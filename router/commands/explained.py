@@ -9,30 +9,36 @@ from typing import Any
 
 from router.bundle.signing import trusted_keys
 from router.commands import lines
-from router.commands.database import database
+from router.commands.database import Database, database
 from router.commands.options import settings
 from router.commands.output import print_json, say, table
 from router.errors import Infeasible
 from router.explanation import Contribution, ExplainedArm, Explanation
 from router.offline import Asked, Policy
 from router.slo import Slo
-from router.types import Decision
+from router.types import Catalog, Decision
 
 
 def registered(version: int, keys: Sequence[str], dsn: str) -> Policy:
     """A policy out of the registry. Raises NotFound or BundleRefused."""
     from router.store.catalog import PostgresCatalog  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        return of(opened, version, PostgresCatalog(opened.admin).read(), keys)
+
+
+def of(opened: Database, version: int, catalog: Catalog, keys: Sequence[str] = ()) -> Policy:
+    """A registered policy, bound to a catalog. Raises NotFound or BundleRefused."""
     from router.store.keys import SigningKeys  # noqa: PLC0415
     from router.store.registry import PostgresRegistry  # noqa: PLC0415
 
-    with database(dsn) as opened:
-        return Policy.registered(
-            PostgresRegistry(opened.admin).bundle(version),
-            version=version,
-            catalog=PostgresCatalog(opened.admin).read(),
-            trusted={**SigningKeys(opened.router).trusted(), **trusted_keys(keys)},
-            settings=settings(),
-        )
+    return Policy.registered(
+        PostgresRegistry(opened.admin).bundle(version),
+        version=version,
+        catalog=catalog,
+        trusted={**SigningKeys(opened.router).trusted(), **trusted_keys(keys)},
+        settings=settings(),
+    )
 
 
 def explain_one(policy: Policy, asked: Asked, slo: Slo, arm: str | None, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from google.protobuf.json_format import ParseDict
 from router.conditions import Reason
 from router.explanation import Explanation
 from router.serving.asked import Asked
+from router.slo import Slo
 from router.types import Arm, Decision, Floats, Predictions, read_param
 from router.v1 import catalog_pb2, router_pb2
 
@@ -57,7 +58,7 @@ def decision_row(
         "tenant_id": tenant_id,
         "decision_id": decision.decision_id,
         "occurred_at": decision.occurred_at,
-        **_asked_columns(asked),
+        **_asked_columns(asked, decision.slo),
         "slo_name": decision.slo.name,
         "slo_version": decision.slo.version,
         "policy_version": decision.policy_version,
@@ -93,7 +94,9 @@ def _plain(reason: Reason) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value or name == "limit"}
 
 
-def _asked_columns(asked: Asked) -> dict[str, Any]:
+def _asked_columns(asked: Asked, slo: Slo) -> dict[str, Any]:
+    """What was asked. Where no slo was set, the exploration that the settings ask stands here."""
+    settings = {} if slo.version else {"exploration_rate": slo.exploration_rate}
     return {
         "request_id": asked.request_id,
         "body_digest": asked.digest.hex(),
@@ -103,7 +106,7 @@ def _asked_columns(asked: Asked) -> dict[str, Any]:
         "subject": asked.subject or None,
         "conversation_id": asked.conversation_id or None,
         "labels": asked.labels,
-        "request": asked.request,
+        "request": {**asked.request, **settings},
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -12,7 +14,7 @@ from router.errors import NotFound
 from router.store import audit
 from router.store.engine import transaction
 from router.store.seams import Topic
-from router.store.tables import arms, models, revisions
+from router.store.tables import arms, audit_log, models, revisions
 from router.types import Arm, Capability, Catalog, Model, check_arm
 
 
@@ -30,6 +32,22 @@ class PostgresCatalog:
             enabled = select(arms).where(arms.c.enabled)
             found = [_arm(row) for row in connection.execute(enabled).mappings()]
         return arrange(known, found, revision)
+
+    def at(self, when: datetime) -> Catalog:
+        """The catalog as it stood at a time, out of the audit log; its revision is 0."""
+        wanted = audit_log.c.action.in_(("catalog.put_model", "catalog.put_arm"))
+        query = (
+            select(audit_log.c.action, audit_log.c.subject, audit_log.c.details)
+            .where(wanted, audit_log.c.at <= when)
+            .order_by(audit_log.c.entry_id)
+        )
+        with transaction(self._engine) as connection:
+            entries = connection.execute(query).all()
+        known = {each.subject: each.details for each in entries if each.action.endswith("model")}
+        found = {each.subject: each.details for each in entries if each.action.endswith("arm")}
+        models = [_model(_fields(row)) for row in known.values()]
+        arms = [_arm(row) for row in found.values() if row["enabled"]]
+        return arrange(models, arms, 0)
 
     def put_model(self, model: Model, *, actor: str) -> int:
         """As the seam says."""
@@ -98,6 +116,11 @@ def _revision(connection: Connection) -> int:
 def _model(row: Any) -> Model:
     capabilities = frozenset(Capability(name) for name in row["capabilities"])
     return Model(**{**row, "capabilities": capabilities})
+
+
+def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's fields among those of an entry, which another version may have written."""
+    return {item.name: row[item.name] for item in fields(Model) if item.name in row}
 
 
 def _arm(row: Any) -> Arm:
