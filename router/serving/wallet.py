@@ -63,7 +63,7 @@ class Wallet:
         self.away = False
         self._known: dict[int, Needs | None] = {}
         self._table: ArmTable | None = None
-        self._until = now
+        self._at = self._until = now
         self._used_s = self._rated_s = now.timestamp()
         self._reserved_micro_usd = 0
         self._per_s_micro_usd = 0.0
@@ -77,7 +77,8 @@ class Wallet:
     def _take_on(self, slo: Slo, now: datetime) -> None:
         if slo.version != self.slo.version:
             self._known.clear()
-        before, starts = self.accounts, periods(max(now, self._until))
+        self._at = max(now, self._at)
+        before, starts = self.accounts, periods(self._at)
         self.slo, self._until = slo, starts["hour"] + timedelta(hours=1)
         self.accounts = {
             period: self._account(before.get(period), period, starts[period], micro_usd(budget))
