@@ -48,7 +48,7 @@ MUST: Mapping[tuple[str, str], float] = {
 """Gap closed that must be reached, by table and way."""
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
-SEEDS = 3
+SEEDS = 8
 BANDIT_SEEDS = 4
 RIVALS = ("knn", "linear", "mlp", "lightgbm")
 RESAMPLES = 1_000
@@ -112,18 +112,23 @@ def _promise_gap(table: str, way: str, must: float) -> None:
     @promise(
         step=2,
         name=f"Gap closed, {table}, {what}",
-        must=f"at least {must:g} on five folds and on the mean of {SEEDS} 70/30 splits",
+        must=f"at least {must:g} in the mean of five folds and of {SEEDS} 70/30 splits",
     )
     def measure() -> Measured:
-        closed = _way(in_folds(table), way).gap_closed
+        folds = _way(in_folds(table), way)
+        closed, by_fold = folds.gap_closed, folds.gap_closed_by_split
         assert closed is not None
         each = [_gap(results, way) for results in held_back(table)]
-        splits = ", ".join(f"{gap:.3f}" for gap in each)
         return Measured(
-            figures=f"five folds {closed.estimate:.3f} [{closed.low:.3f}, {closed.high:.3f}]; "
-            f"70/30 {np.mean(each):.3f} ({splits})",
-            held=closed.estimate >= must and float(np.mean(each)) >= must,
+            figures=f"five folds {_spread(by_fold)}, their queries together "
+            f"{closed.estimate:.3f} [{closed.low:.3f}, {closed.high:.3f}]; 70/30 {_spread(each)}",
+            held=min(float(np.mean(by_fold)), float(np.mean(each))) >= must,
         )
+
+
+def _spread(gaps: Sequence[float]) -> str:
+    """The mean, and the least and the most."""
+    return f"{np.mean(gaps):.3f} ({min(gaps):.3f} to {max(gaps):.3f})"
 
 
 for (name, how), least in MUST.items():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from router.types import Floats
+from training.benchmark import constants
 from training.benchmark.bench import sizes
 from training.benchmark.bootstrap import Interval, Resamples
 from training.benchmark.extras import calibration
@@ -24,6 +25,16 @@ from training.dataset import Indices
 
 RNG = np.random.default_rng(4)
 QUERIES, COSTS = 300, np.array([1.0, 3.0, 10.0])
+
+SETUP = Setup(
+    how="a test",
+    seed=0,
+    resamples=200,
+    train_queries=1,
+    test_queries=QUERIES,
+    left_out={},
+    left_out_arms=(),
+)
 
 
 def trial(queries: int = QUERIES) -> Trial:
@@ -185,6 +196,15 @@ def test_folds_together_are_all_their_queries() -> None:
     assert whole.scale.high_usd == pytest.approx(np.mean([each.scale.high_usd for each in parts]))
 
 
+def test_each_split_is_judged_alone_too() -> None:
+    parts = [trial(50), trial(70)]
+    field = Field(ways=[constants.Oracle()])
+    resamples = Resamples(120, 10, np.random.default_rng(0))
+    [found] = reckon(parts, field, resamples, SETUP, {}).ways
+    alone = [Judge(each, Resamples.alone(len(each.score))).gaps("oracle")[0] for each in parts]
+    assert found.gap_closed_by_split == pytest.approx(alone)
+
+
 def test_calibration_bins_hold_every_row_once_and_cover_the_truth() -> None:
     predicted = TRIAL.walked["good"].predicted
     assert predicted is not None
@@ -200,15 +220,6 @@ def test_the_learning_curve_doubles_from_100_below_all_queries() -> None:
 
 
 def test_results_without_leadline_have_no_predictions_to_show() -> None:
-    setup = Setup(
-        how="a test",
-        seed=0,
-        resamples=200,
-        train_queries=1,
-        test_queries=QUERIES,
-        left_out={},
-        left_out_arms=(),
-    )
-    found: Results = reckon(TRIAL, Field(ways=()), RESAMPLES, setup, {})
+    found: Results = reckon([TRIAL], Field(ways=()), RESAMPLES, SETUP, {})
     assert (found.ways, found.calibration, found.latency_coverage) == ((), (), ())
     assert found.best_constant == TRIAL.arms[TRIAL.scale.best_arm]

@@ -18,7 +18,7 @@ from training.benchmark.leadline import Continuing, OneAttempt, Teacher
 from training.benchmark.reckoning import Field, Without, reckon
 from training.benchmark.results import Results, Setup
 from training.benchmark.splits import Split
-from training.benchmark.trial import Clock, Limited, Progress, run, together
+from training.benchmark.trial import Clock, Limited, Progress, run
 from training.benchmark.ways import Way
 from training.job import train
 from training.threads import one_thread
@@ -65,10 +65,10 @@ def benchmark(
         trials.append(run(split, field.all, _prefixed(progress, before), clock))
         importance.append(_importance(field.ways))
     progress("intervals")
-    trial = together(trials)
     rng = np.random.default_rng(plan.seed)
-    resamples = Resamples(len(trial.score), plan.resamples, rng)
-    return reckon(trial, field, resamples, _setup(plan, splits), _mean(importance))
+    queries = sum(len(trial.score) for trial in trials)
+    resamples = Resamples(queries, plan.resamples, rng)
+    return reckon(trials, field, resamples, _setup(plan, splits), _mean(importance))
 
 
 def steps(splits: Sequence[Split], field: Field) -> int:

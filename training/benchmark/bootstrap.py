@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -31,6 +32,11 @@ class Resamples:
     def __init__(self, queries: int, count: int, rng: np.random.Generator) -> None:
         drawn = rng.multinomial(queries, np.full(queries, 1.0 / queries), size=count)
         self.weights: Floats = np.vstack((np.ones(queries), drawn.astype(np.float64))) / queries
+
+    @classmethod
+    def alone(cls, queries: int) -> Self:
+        """The sample itself and no other."""
+        return cls(queries, 0, np.random.default_rng(0))
 
     def __len__(self) -> int:
         return len(self.weights)

@@ -106,6 +106,7 @@ class Judge:
             name=name,
             verdict="reference" if name in REFERENCES else verdict(alone, against, worse),
             gap_closed=interval(self.gap(curves.added)),
+            gap_closed_by_split=(),
             gap_closed_alone=alone,
             against_best_constant=against,
             cost_shares=_shares(curves),

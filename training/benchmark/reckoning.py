@@ -19,7 +19,7 @@ from training.benchmark.results import (
     Setup,
     WayFigures,
 )
-from training.benchmark.trial import Limited, Trial
+from training.benchmark.trial import Limited, Trial, together
 from training.benchmark.ways import Way
 
 CONTINUATION = "continuation"
@@ -50,15 +50,17 @@ class Field:
 
 
 def reckon(
-    trial: Trial,
+    trials: Sequence[Trial],
     field: Field,
     resamples: Resamples,
     setup: Setup,
     importance: Mapping[str, float],
 ) -> Results:
-    """Judges every way of the field on the trial's queries."""
+    """Judges every way of the field on the queries of all trials."""
+    trial = together(trials)
     judge = Judge(trial, resamples)
-    ways = {way.name: judge.figures(way.name) for way in field.ways}
+    alone = [Judge(each, Resamples.alone(len(each.score))) for each in trials]
+    ways = {way.name: _figures(judge, alone, way.name) for way in field.ways}
     scale, arms = trial.scale, trial.arms
     results = Results(
         setup=setup,
@@ -77,6 +79,12 @@ def reckon(
         return results
     bins: tuple[CalibrationBin, ...] = calibration(trial, shown, resamples)
     return replace(results, calibration=bins, latency_coverage=latency_coverage(trial, shown))
+
+
+def _figures(judge: Judge, alone: Sequence[Judge], name: str) -> WayFigures:
+    """A way's figures on all trials together, with the gap that it closed in each alone."""
+    by_split = tuple(float(each.gaps(name)[0]) for each in alone)
+    return replace(judge.figures(name), gap_closed_by_split=by_split)
 
 
 def _constants(trial: Trial, judge: Judge) -> tuple[Constant, ...]:

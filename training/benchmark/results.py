@@ -55,12 +55,14 @@ class WayFigures:
     negative. `against_best_constant` is the way's accuracy less the best constant's at the
     best constant's cost, None where all its points cost more. `worse_budgets` and
     `better_budgets` count the budgets that it reaches at which the interval of the
-    difference lies wholly below or above 0.
+    difference lies wholly below or above 0. `gap_closed_by_split` has the gap closed on each
+    split's test queries alone, where `gap_closed` takes those of all splits together.
     """
 
     name: str
     verdict: str
     gap_closed: Interval | None
+    gap_closed_by_split: tuple[float, ...]
     gap_closed_alone: Interval | None
     against_best_constant: Interval | None
     cost_shares: tuple[CostShare, ...]
