@@ -11,6 +11,7 @@ from router.commands.options import Dsn, settings
 
 
 def serve(
+    context: typer.Context,
     *,
     workers: Annotated[int | None, typer.Option(help="Processes on one port.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "",
@@ -33,6 +34,10 @@ def serve(
         float | None, typer.Option(help="Share of decisions that explore, without an slo.")
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "",
+    watch: Annotated[
+        bool,
+        typer.Option("--watch/--no-watch", help="Run 'leadline watch' beside the workers."),
+    ] = True,
 ) -> None:
     """Serves decisions over gRPC until SIGTERM; options stand above LEADLINE_* variables.
 
@@ -59,4 +64,9 @@ def serve(
         config = config.model_copy(update={"dsn": None})
     from router.serving import supervisor  # noqa: PLC0415
 
-    supervisor.run(config)
+    supervisor.run(config, watch=watch and _is_installed(context, "watch"))
+
+
+def _is_installed(context: typer.Context, command: str) -> bool:
+    """Whether the app has a command of that name: another package brings it."""
+    return command in getattr(context.find_root().command, "commands", ())

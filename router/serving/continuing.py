@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +18,11 @@ from router.pipeline import go_on
 from router.policy.continuation import MAX_ATTEMPTS, Step, Tried
 from router.serving import fields
 from router.serving.asked import again
+from router.serving.budgets import Wallets
 from router.serving.clock import Clock, utc_now
 from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
+from router.serving.paying import Attempt, Paying
 from router.serving.routing import DEFAULT_SLO, Routing
 from router.serving.rows import FIGURES, arm_of, dump, predictions, read
 from router.serving.sightings import Reported, Watch, unwatched
@@ -31,16 +33,6 @@ from router.store.seams import Kind, Outbox, Record
 from router.types import Evidence, Identity
 from router.v1.router_pb2 import ContinueRequest, ContinueResponse
 from router.v1.router_pb2 import Evidence as EvidenceMessage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """The attempt that ended: its number, its arm's key, what it showed."""
-
-    decision: Row
-    number: int
-    arm: str
-    evidence: Evidence
 
 
 class Continuing:
@@ -54,12 +46,13 @@ class Continuing:
         decisions: Decisions,
         tenants: TenantDirectory,
         routing: Routing,
+        wallets: Wallets | None = None,
         clock: Clock = utc_now,
         watch: Watch = unwatched,
     ) -> None:
         self._current, self._outbox, self._decisions = current, outbox, decisions
         self._tenants, self._routing, self._clock = tenants, routing, clock
-        self._watch = watch
+        self._paying, self._watch = Paying(wallets), watch
 
     async def go_on(self, request: ContinueRequest, caller: Identity) -> ContinueResponse:
         """The reply, once the attempt is in the outbox; the same evidence again: the same reply.
@@ -78,13 +71,16 @@ class Continuing:
         decision = await self._decisions.decision(caller.tenant_id, decision_id)
         before = await self._before(caller.tenant_id, decision_id, number)
         slo = await self._slo(decision, caller.tenant_id)
-        attempt = _Attempt(
+        attempt = Attempt(
+            tenant_id=caller.tenant_id,
+            decision_id=decision_id,
             decision=decision,
             number=number,
             arm=before[-1]["next_arm"] if before else decision["arm"],
             evidence=evidence,
         )
-        return self._reply(self._log(attempt, before, slo, caller.tenant_id, decision_id))
+        await self._paying.ready(attempt, slo, self._current.state.policy.table)
+        return self._reply(self._log(attempt, before, slo))
 
     async def _ended(self, tenant_id: UUID, decision_id: UUID, number: int) -> Row | None:
         """What was said of the attempt already.
@@ -114,9 +110,8 @@ class Continuing:
             return self._routing.slo("", {})
         return await self._tenants.slo_version(tenant_id, name, version)
 
-    def _log(
-        self, attempt: _Attempt, before: list[Row], slo: Slo, tenant_id: UUID, decision_id: UUID
-    ) -> Row:
+    def _log(self, attempt: Attempt, before: list[Row], slo: Slo) -> Row:
+        tenant_id, decision_id = attempt.tenant_id, attempt.decision_id
         row_id = attempt_id(tenant_id, decision_id, attempt.number)
         row = {
             "tenant_id": tenant_id,
@@ -135,7 +130,12 @@ class Continuing:
             digest=hashlib.sha256(repr(attempt.evidence).encode()).digest(),
             row=dump(row),
         )
-        kept = self._put(record, attempt.number)
+        kept = None
+        try:
+            kept = self._put(record, attempt.number)
+        finally:
+            if kept is not record and row["next_arm"] is not None:
+                self._paying.release(attempt)
         self._watch(_reported(attempt, row))
         return read(kept.row)
 
@@ -145,7 +145,7 @@ class Continuing:
         except Conflict:
             raise _other_evidence(number) from None
 
-    def _plan(self, attempt: _Attempt, before: list[Row], slo: Slo) -> Mapping[str, Any]:
+    def _plan(self, attempt: Attempt, before: list[Row], slo: Slo) -> Mapping[str, Any]:
         """The columns of the attempts table that the policy decides."""
         state = self._current.state
         step, reason = self._step(attempt, before, slo, state)
@@ -165,7 +165,7 @@ class Continuing:
         }
 
     def _step(
-        self, attempt: _Attempt, before: list[Row], slo: Slo, state: State
+        self, attempt: Attempt, before: list[Row], slo: Slo, state: State
     ) -> tuple[Step | None, str]:
         ended = [(row["arm"], _logged(row["evidence"])) for row in before]
         ended.append((attempt.arm, attempt.evidence))
@@ -174,9 +174,18 @@ class Continuing:
         query, bounds = again(attempt.decision)
         tried = [Tried(index=state.keys.index(key), evidence=shown) for key, shown in ended]
         try:
-            step = go_on(state.policy, query, slo, bounds, tried)
-        except Infeasible:
-            return None, "no other arm may be run"
+            step = go_on(
+                state.policy,
+                query,
+                slo,
+                bounds,
+                tried,
+                conditions=self._paying.conditions(attempt, slo),
+            )
+            self._paying.reserve(attempt, slo, state.policy.table, step)
+        except Infeasible as error:
+            spent = error.reason == "BUDGET_EXHAUSTED"
+            return None, "the budget is used up" if spent else "no other arm may be run"
         return step, "the policy has learnt no evidence" if step is None else step.reason
 
     def _reply(self, row: Row) -> ContinueResponse:
@@ -194,7 +203,7 @@ class Continuing:
         return reply
 
 
-def _reported(attempt: _Attempt, row: Row) -> Reported:
+def _reported(attempt: Attempt, row: Row) -> Reported:
     """What the attempt shows of its backend."""
     return Reported(
         tenant_id=row["tenant_id"],
@@ -238,7 +247,7 @@ def _logged(row: Mapping[str, Any]) -> Evidence:
     return Evidence(**{name: row.get(name) for name in Evidence.__slots__})
 
 
-def _planned(attempt: _Attempt, step: Step | None) -> dict[str, Any]:
+def _planned(attempt: Attempt, step: Step | None) -> dict[str, Any]:
     """What a retry needs for the same reply: the best attempt, and the next arm's figures."""
     if step is None:
         return {"best": attempt.number}
@@ -249,6 +258,6 @@ def _planned(attempt: _Attempt, step: Step | None) -> dict[str, Any]:
     return {"best": step.best, "next": figures}
 
 
-def _predicted(attempt: _Attempt) -> float:
+def _predicted(attempt: Attempt) -> float:
     predicted = attempt.decision["predictions"]
     return float(predicted["accuracy"][predicted["arms"].index(attempt.decision["arm"])])

@@ -8,6 +8,7 @@ from uuid import UUID
 from router.errors import InvalidInput
 from router.ids import derived_uuid7, time_of
 from router.serving import fields
+from router.serving.budgets import Wallets
 from router.serving.clock import Clock, utc_now
 from router.serving.decisions import Decisions
 from router.serving.rows import dump
@@ -28,9 +29,10 @@ class Outcomes:
         decisions: Decisions,
         clock: Clock = utc_now,
         watch: Watch = unwatched,
+        wallets: Wallets | None = None,
     ) -> None:
         self._outbox, self._decisions, self._clock = outbox, decisions, clock
-        self._watch = watch
+        self._watch, self._wallets = watch, wallets
 
     def report(self, request: ReportOutcomeRequest, caller: Identity) -> UUID:
         """The outcome's id, once it is in the outbox.
@@ -57,7 +59,14 @@ class Outcomes:
             )
         )
         self._show(request, caller.tenant_id, decision_id)
+        self._spend(request, caller.tenant_id, decision_id)
         return outcome_id
+
+    def _spend(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
+        """Counts what the attempt cost against its budgets."""
+        cost_usd = fields.amount(request, "cost_usd")
+        if self._wallets is not None and cost_usd is not None:
+            self._wallets.spent(tenant_id, decision_id, request.attempt, cost_usd)
 
     def _show(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
         """Says what the attempt shows of its backend."""

@@ -18,6 +18,7 @@ from router.errors import ConfigurationError
 from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, SlosServicer
 from router.serving.auth import Callers, CertificateCallers, KeyCallers, OpenCallers
 from router.serving.backends import Board
+from router.serving.budgets import Wallets
 from router.serving.clock import utc_now
 from router.serving.continuing import Continuing
 from router.serving.conversations import Conversations
@@ -67,6 +68,7 @@ class Room:
     bundles: Bundles
     metrics: Metrics
     backends: Board
+    wallets: Wallets
 
 
 def furnish(
@@ -88,9 +90,18 @@ def furnish(
         metrics=metrics,
         log=logger(),
     )
-    board = _board(settings, worker, metrics)
     return Room(
-        settings, stores, threads, verifying, rehearsing, tenants, reloader, bundles, metrics, board
+        settings=settings,
+        stores=stores,
+        threads=threads,
+        verifying=verifying,
+        rehearsing=rehearsing,
+        tenants=tenants,
+        reloader=reloader,
+        bundles=bundles,
+        metrics=metrics,
+        backends=_board(settings, worker, metrics),
+        wallets=Wallets(stores.budgets, stores.costs, threads, metrics, logger()),
     )
 
 
@@ -121,7 +132,7 @@ def methods(room: Room) -> list[Rpc]:
         surroundings=Surroundings(
             tenants=room.tenants,
             backends=room.backends,
-            purses=None,
+            purses=room.wallets,
             conversations=Conversations(),
         ),
     )
@@ -131,13 +142,15 @@ def methods(room: Room) -> list[Rpc]:
         decisions=decisions,
         tenants=room.tenants,
         routing=routing,
+        wallets=room.wallets,
         watch=room.backends.report,
     )
+    outcomes = Outcomes(stores.outbox, decisions, watch=room.backends.report, wallets=room.wallets)
     router = RouterServicer(
         current=current,
         routing=routing,
         continuing=continuing,
-        outcomes=Outcomes(stores.outbox, decisions, watch=room.backends.report),
+        outcomes=outcomes,
         decisions=decisions,
         tenants=room.tenants,
     )
@@ -198,6 +211,7 @@ async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     room.reloader.start()
     room.backends.start()
+    room.wallets.start()
     ready.set()
     await stop.wait()
     await healthy.enter_graceful_shutdown()
@@ -220,6 +234,7 @@ def _introspection(server: grpc.aio.Server) -> Any:
 def _close(room: Room) -> None:
     room.reloader.close()
     room.backends.close()
+    room.wallets.close()
     room.threads.close()
     room.verifying.close()
     room.rehearsing.close()

@@ -13,6 +13,7 @@ from router.settings import Settings
 from router.store.budgets import PostgresBudgets
 from router.store.catalog import PostgresCatalog
 from router.store.changes import PostgresChanges
+from router.store.costs import Costs, PostgresCosts
 from router.store.decisions import PostgresLog
 from router.store.engine import DatabaseRole, connect
 from router.store.keys import SigningKeys, decision_key
@@ -39,6 +40,7 @@ class Stores:
     slos: Slos
     promises: Promises
     budgets: Budgets
+    costs: Costs
     catalog: CatalogStore
     registry: Registry
     admin_catalog: CatalogStore
@@ -81,6 +83,7 @@ def open_stores(settings: Settings, dsn: str, worker: int) -> Stores:
         slos=PostgresSlos(reader),
         promises=PostgresPromises(reader),
         budgets=PostgresBudgets(reader),
+        costs=PostgresCosts(reader),
         catalog=PostgresCatalog(reader),
         registry=PostgresRegistry(reader),
         admin_catalog=PostgresCatalog(admin),

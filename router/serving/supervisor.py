@@ -24,7 +24,7 @@ from router.errors import ConfigurationError
 from router.serving.assignment import Assignment
 from router.serving.ports import HeldPort
 from router.serving.telemetry import configure_logs, logger
-from router.serving.workers import Worker
+from router.serving.workers import Child, Worker, watcher
 from router.settings import Settings
 from router.store import schema
 from router.store.embedded import EmbeddedPostgres
@@ -62,8 +62,10 @@ def print_ready(ready: Ready) -> None:
     sys.stdout.flush()
 
 
-def run(settings: Settings, ready: Callable[[Ready], None] = print_ready) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+def run(
+    settings: Settings, ready: Callable[[Ready], None] = print_ready, *, watch: bool = False
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; with a watcher of the slos' floors beside.
 
     Raises ConfigurationError for a port in use, MigrationNeeded for somebody's own
     database at another schema, and Unavailable when it can't be reached.
@@ -79,14 +81,16 @@ def run(settings: Settings, ready: Callable[[Ready], None] = print_ready) -> Non
         shipper = Shipper(settings.outbox_dir, dsn)
         metrics_dir = _metrics_dir(settings)
         workers: list[Worker] = []
+        beside: list[Child] = []
         with _metrics(settings, metrics_dir, shipper, workers), _shipping(shipper):
             try:
                 workers += _start(settings, dsn, held.port, metrics_dir)
                 versions = [worker.ready()["policy_version"] for worker in workers]
                 ready(_ready(settings, held.port, min(versions)))
-                _watch(workers, stop, metrics_dir)
+                beside += [watcher(settings, dsn, logger())] if watch else []
+                _watch([*workers, *beside], stop, metrics_dir)
             finally:
-                _end(workers, settings.drain_s)
+                _end([*beside, *workers], settings.drain_s)
 
 
 def _start(settings: Settings, dsn: str, port: int, metrics_dir: Path | None) -> Iterator[Worker]:
@@ -105,20 +109,20 @@ def _ready(settings: Settings, port: int, policy_version: int) -> Ready:
     )
 
 
-def _watch(workers: list[Worker], stop: threading.Event, metrics_dir: Path | None) -> None:
+def _watch(children: list[Child], stop: threading.Event, metrics_dir: Path | None) -> None:
     while not stop.wait(WATCH_S):
-        for worker in workers:
-            dead = worker.keep()
+        for child in children:
+            dead = child.keep()
             if dead is not None and metrics_dir is not None:
                 mark_process_dead(dead, str(metrics_dir))  # type: ignore[no-untyped-call]
 
 
-def _end(workers: list[Worker], drain_s: float) -> None:
-    for worker in workers:
-        worker.terminate()
+def _end(children: list[Child], drain_s: float) -> None:
+    for child in children:
+        child.terminate()
     deadline = time.monotonic() + drain_s + 3.0
-    for worker in workers:
-        worker.wait(max(0.0, deadline - time.monotonic()))
+    for child in children:
+        child.wait(max(0.0, deadline - time.monotonic()))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The worker processes: started, watched, started again, stopped. No gRPC in this process."""
+"""The processes of the server: started, kept, started again, stopped. No gRPC in this one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,31 @@ from router import errors
 from router.errors import LeadlineError, Unavailable
 from router.serving.assignment import Assignment
 from router.serving.telemetry import Logger
+from router.settings import Settings
 
 START_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 STEADY_S = 30.0
 
+WORKER = ("-m", "router.serving.worker")
+WATCHER = ("-c", "from router.cli import main; main()", "watch", "--supervised")
 
-class Worker:
-    """One worker and its successors."""
+
+class Child:
+    """One process and its successors, each told the same on standard input, which stays open."""
 
     def __init__(
         self,
-        assignment: Assignment,
+        command: Sequence[str],
+        told: bytes,
         *,
+        name: str,
         log: Logger,
-        metrics_dir: Path | None,
+        metrics_dir: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._assignment, self._log, self._clock = assignment, log, clock
+        self._command, self._told, self._name = [sys.executable, *command], told, name
+        self._log, self._clock = log, clock
         self._environment = _environment(metrics_dir)
         self._pause_s = FIRST_PAUSE_S
         self._due_s = 0.0
@@ -45,18 +52,6 @@ class Worker:
         """The process id of the one that runs, or ran last."""
         return self._process.pid
 
-    def ready(self) -> Mapping[str, Any]:
-        """Waits for the first report. Raises the error that kept the worker from serving."""
-        stdout = self._process.stdout
-        readable = stdout and select.select([stdout], [], [], START_S)[0]
-        line = stdout.readline() if stdout and readable else b""
-        if not line:
-            raise Unavailable(f"worker {self._assignment.worker} did not start; see its log above")
-        report: dict[str, Any] = json.loads(line)
-        if "error" in report:
-            raise _error(report)
-        return report
-
     def keep(self) -> int | None:
         """Starts it again when it has died, after a pause; returns the dead one's id once."""
         if self._process.poll() is None:
@@ -66,9 +61,7 @@ class Worker:
         if not self._due_s:
             self._due_s = self._clock() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            self._log.error(
-                "worker died", worker=self._assignment.worker, status=self._process.returncode
-            )
+            self._log.error("process died", name=self._name, status=self._process.returncode)
             return self._process.pid
         if self._clock() >= self._due_s:
             self._release()
@@ -86,7 +79,7 @@ class Worker:
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._log.error("worker killed: it did not drain", worker=self._assignment.worker)
+            self._log.error("process killed: it did not drain", name=self._name)
             self._process.kill()
             self._process.wait()
         self._release()
@@ -94,14 +87,14 @@ class Worker:
     def _start(self) -> None:
         self._due_s, self._started_s = 0.0, self._clock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "router.serving.worker"],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self._environment,
         )
         if self._process.stdin is not None:
             try:
-                self._process.stdin.write(self._assignment.to_json())
+                self._process.stdin.write(self._told)
                 self._process.stdin.flush()
             except BrokenPipeError:
                 return
@@ -110,6 +103,32 @@ class Worker:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+class Worker(Child):
+    """One worker and its successors."""
+
+    def __init__(self, assignment: Assignment, *, log: Logger, metrics_dir: Path | None) -> None:
+        name = f"worker {assignment.worker}"
+        super().__init__(WORKER, assignment.to_json(), name=name, log=log, metrics_dir=metrics_dir)
+
+    def ready(self) -> Mapping[str, Any]:
+        """Waits for the first report. Raises the error that kept the worker from serving."""
+        stdout = self._process.stdout
+        readable = stdout and select.select([stdout], [], [], START_S)[0]
+        line = stdout.readline() if stdout and readable else b""
+        if not line:
+            raise Unavailable(f"{self._name} did not start; see its log above")
+        report: dict[str, Any] = json.loads(line)
+        if "error" in report:
+            raise _error(report)
+        return report
+
+
+def watcher(settings: Settings, dsn: str, log: Logger) -> Child:
+    """The process that certifies floors and holds them against outcomes; see 'leadline watch'."""
+    told = {"dsn": dsn, "state_dir": str(settings.state_dir), "log_level": settings.log_level}
+    return Child(WATCHER, json.dumps(told).encode() + b"\n", name="watcher", log=log)
 
 
 def _environment(metrics_dir: Path | None) -> dict[str, str]:

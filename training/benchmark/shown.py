@@ -77,10 +77,10 @@ def _main(results: Results) -> Shown:
             "Gap closed: 0 is the best mixture of constants, 1 the oracle; constants are added, "
             "so it cannot fall below 0 and chance lies a little above. By split: its mean over "
             "the splits, each judged alone, which is higher, as fewer queries flatter. Alone: by "
-            "the way's own points, where it can. At its cost: points of accuracy above the best constant at what "
-            "that one costs. Worse and better: budgets of 60 at which the way's own points are "
-            "significantly below or above the best mixture; unreached are those below its cheapest "
-            "point. All intervals are paired-bootstrap 95 %."
+            "the way's own points, where it can. At its cost: points of accuracy above the best "
+            "constant at what that one costs. Worse and better: budgets of 60 at which the way's "
+            "own points are significantly below or above the best mixture; unreached are those "
+            "below its cheapest point. All intervals are paired-bootstrap 95 %."
         ),
         columns=(
             "way",
