@@ -45,6 +45,7 @@ BY_REASON: Mapping[str, type[LeadlineError]] = {
     "CONFLICT": Conflict,
     "SLO_INFEASIBLE": Infeasible,
     "NO_ARMS": Infeasible,
+    "BUDGET_EXHAUSTED": Infeasible,
     "BUNDLE_REFUSED": BundleRefused,
     "OUTBOX_FULL": OutboxFull,
     "OVERLOADED": Unavailable,
