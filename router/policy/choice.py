@@ -114,14 +114,14 @@ def _reasons(
     every: Sequence[tuple[Limit, float | None, Mask]], rank: Floats, index: int
 ) -> Iterator[Reason]:
     """One reason for each limit that leaves an arm out."""
-    for place, (limit, bound, mask) in enumerate(every):
-        left_out = int((~mask).sum())
-        if left_out:
-            alone = ~mask & (rank > rank[index])
-            for other, (_, _, passing) in enumerate(every):
-                if other != place:
-                    alone = alone & passing
-            yield Reason(limit=limit, left_out=left_out, bound=bound, binding=bool(alone.any()))
+    leaving = [(limit, bound, ~mask) for limit, bound, mask in every if not mask.all()]
+    if not leaving:
+        return
+    alone = np.add.reduce([out for _, _, out in leaving]) == 1
+    better = alone & (rank > rank[index])
+    for limit, bound, out in leaving:
+        binding = bool((out & better).any())
+        yield Reason(limit=limit, left_out=int(out.sum()), bound=bound, binding=binding)
 
 
 def _best(rank: Floats, mask: Mask) -> int:

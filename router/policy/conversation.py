@@ -62,6 +62,6 @@ def discounted(predictions: Predictions, saving_usd: Floats) -> Predictions:
 
 def _per_call_usd(table: ArmTable, conversation: Conversation, input_tokens: int) -> Floats:
     """What one call of each arm saves, shape (a,)."""
-    stays = np.array([arm.model == conversation.model for arm in table.arms], bool)
+    stays = table.of_model(conversation.model)
     tokens = cached_tokens(conversation, input_tokens)
     return np.asarray(stays * table.cached_saving_usd_per_token * tokens)

@@ -45,7 +45,11 @@ class ArmTable:
             for capability in Capability
         }
         self._by_slo: dict[tuple[tuple[str, ...], ...], Mask] = {}
-        self._everything = np.ones(len(models), bool)
+        self._everything, self._nothing = np.ones(len(models), bool), np.zeros(len(models), bool)
+        self._of_model = {
+            name: np.array([model == name for model in self.models], bool)
+            for name in set(self.models)
+        }
 
     def eligible(
         self, query: Query, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN
@@ -90,13 +94,22 @@ class ArmTable:
 
     def available(self, backends: Mapping[str, Backend]) -> Mask:
         """The arms whose model's backend is not known to be down, shape (a,)."""
-        down = {name for name, backend in backends.items() if not backend.available}
-        return np.array([model not in down for model in self.models], bool)
+        mask = self._everything.copy()
+        for model, backend in backends.items():
+            if not backend.available:
+                mask &= ~self.of_model(model)
+        return mask
 
     def slowdown(self, backends: Mapping[str, Backend]) -> Floats:
         """By how much each arm is slower than predicted, shape (a,)."""
-        slow = {name: backend.slowdown for name, backend in backends.items()}
-        return np.array([slow.get(model, 1.0) for model in self.models])
+        slowdown = np.ones(len(self.models))
+        for model, backend in backends.items():
+            slowdown[self.of_model(model)] = backend.slowdown
+        return slowdown
+
+    def of_model(self, model: str) -> Mask:
+        """The arms of a model, shape (a,)."""
+        return self._of_model.get(model, self._nothing)
 
     def most_usd(self, input_tokens: int) -> Floats:
         """The most that one attempt of each arm can cost, shape (a,).
