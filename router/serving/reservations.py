@@ -16,7 +16,7 @@ TIMEOUT_S = 600.0
 """An attempt whose cost is unknown for so long counts as it was predicted."""
 
 MOST_OPEN = 100_000
-FIRST_ASK_S = 2.0
+FIRST_ASK_S = 1.0
 ARRIVED_S = 30.0
 
 Key = tuple[UUID, UUID, int]
@@ -170,7 +170,7 @@ class Reservation:
 class Reservations:
     """The reservations of one worker, each with the time when to ask for its cost next.
 
-    One is asked for after 2 s, then ever less often, and a last time after TIMEOUT_S; one
+    One is asked for after a second, then ever less often, and a last time after TIMEOUT_S; one
     whose cost is known, only that last time. Not thread-safe.
     """
 
