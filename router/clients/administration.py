@@ -8,7 +8,7 @@ from uuid import UUID
 from router.clients import replies
 from router.clients.calls import Call, identify
 from router.clients.messages import arm_message, model_message, slo_message
-from router.clients.values import DryRun
+from router.clients.values import DryRun, FloorCertificate
 from router.slo import Slo
 from router.types import Arm, Model, PolicyRecord, check_arm
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
@@ -67,6 +67,28 @@ def dry_run_slo(slo: Slo, *, window: timedelta = timedelta(days=7)) -> Call[DryR
         request=request,
         response=slos_pb2.DryRunSloResponse,
         read=replies.dry_run,
+    )
+
+
+def list_certificates(slo: str = "", *, limit: int = 50) -> Call[tuple[FloorCertificate, ...]]:
+    """The certificates of an slo's floor, or of all, newest first."""
+    return Call(
+        service="Slos",
+        method="ListCertificates",
+        request=slos_pb2.ListCertificatesRequest(slo=slo, limit=limit),
+        response=slos_pb2.ListCertificatesResponse,
+        read=replies.certificates,
+    )
+
+
+def get_certificate(certificate_id: UUID | str) -> Call[FloorCertificate]:
+    """One certificate, as a decision names it."""
+    return Call(
+        service="Slos",
+        method="GetCertificate",
+        request=slos_pb2.GetCertificateRequest(certificate_id=str(certificate_id)),
+        response=slos_pb2.GetCertificateResponse,
+        read=lambda reply: replies.certificate(reply.certificate),
     )
 
 

@@ -72,6 +72,8 @@ class AsyncClient:
     get_slo = _awaiting(administration.get_slo)
     put_slo = _awaiting(administration.put_slo)
     dry_run_slo = _awaiting(administration.dry_run_slo)
+    list_certificates = _awaiting(administration.list_certificates)
+    get_certificate = _awaiting(administration.get_certificate)
     list_models = _awaiting(administration.list_models)
     put_model = _awaiting(administration.put_model)
     list_arms = _awaiting(administration.list_arms)

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
+from google.protobuf.json_format import MessageToDict
+
 from router.clients.errors import named
 from router.clients.mapping import plain, time_of
 from router.clients.messages import arm_of, model_of, policy_record_of, slo_of
 from router.clients.values import (
     DecisionRecord,
     DryRun,
+    FloorCertificate,
     NextStep,
     OutcomeRecord,
     OutcomesSummary,
@@ -68,6 +71,23 @@ def decision(message: router_pb2.RouteResponse) -> RoutedDecision:
         monitor=MonitorState(message.monitor) if message.monitor else None,
         novelty=message.novelty if message.HasField("novelty") else None,
         gco2e=message.gco2e,
+    )
+
+
+def certificates(message: slos_pb2.ListCertificatesResponse) -> tuple[FloorCertificate, ...]:
+    """Reads certificates."""
+    return tuple(map(certificate, message.certificates))
+
+
+def certificate(message: slos_pb2.Certificate) -> FloorCertificate:
+    """Reads one certificate."""
+    return FloorCertificate(
+        certificate_id=UUID(message.certificate_id),
+        slo=message.slo,
+        slo_version=message.slo_version,
+        policy_version=message.policy_version,
+        created_at=time_of(message.created_at),
+        statement=MessageToDict(message.statement),
     )
 
 

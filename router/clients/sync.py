@@ -67,6 +67,8 @@ class Client:
     get_slo = _blocking(administration.get_slo)
     put_slo = _blocking(administration.put_slo)
     dry_run_slo = _blocking(administration.dry_run_slo)
+    list_certificates = _blocking(administration.list_certificates)
+    get_certificate = _blocking(administration.get_certificate)
     list_models = _blocking(administration.list_models)
     put_model = _blocking(administration.put_model)
     list_arms = _blocking(administration.list_arms)

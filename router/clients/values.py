@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from router.conditions import MonitorState, Reason
@@ -29,6 +30,18 @@ class Prediction:
     latency_p95_s: float | None
     latency_p99_s: float | None
     energy_wh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorCertificate:
+    """A certificate of an slo's accuracy floor under one policy, with what it says."""
+
+    certificate_id: UUID
+    slo: str
+    slo_version: int
+    policy_version: int
+    created_at: datetime
+    statement: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ ROLES: Mapping[str, Role] = {
     "/router.v1.Slos/GetSlo": Role.CALLER,
     "/router.v1.Slos/PutSlo": Role.ADMIN,
     "/router.v1.Slos/DryRunSlo": Role.ADMIN,
+    "/router.v1.Slos/ListCertificates": Role.CALLER,
+    "/router.v1.Slos/GetCertificate": Role.CALLER,
     "/router.v1.Catalog/ListModels": Role.CALLER,
     "/router.v1.Catalog/ListArms": Role.CALLER,
     "/router.v1.Catalog/PutModel": Role.OPERATOR,

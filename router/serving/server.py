@@ -19,6 +19,7 @@ from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, Sl
 from router.serving.auth import Callers, CertificateCallers, KeyCallers, OpenCallers
 from router.serving.backends import Board
 from router.serving.budgets import Wallets
+from router.serving.certificates_servicer import CertificatesServicer
 from router.serving.clock import utc_now
 from router.serving.continuing import Continuing
 from router.serving.conversations import Conversations
@@ -171,6 +172,7 @@ def methods(room: Room) -> list[Rpc]:
     return [
         *router.rpcs(),
         *slos.rpcs(),
+        *CertificatesServicer(stores.promises, room.threads).rpcs(),
         *CatalogServicer(stores.catalog, stores.admin_catalog, room.threads).rpcs(),
         *policies.rpcs(),
     ]

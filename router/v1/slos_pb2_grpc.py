@@ -55,6 +55,16 @@ class SlosStub:
                 request_serializer=router_dot_v1_dot_slos__pb2.DryRunSloRequest.SerializeToString,
                 response_deserializer=router_dot_v1_dot_slos__pb2.DryRunSloResponse.FromString,
                 _registered_method=True)
+        self.ListCertificates = channel.unary_unary(
+                '/router.v1.Slos/ListCertificates',
+                request_serializer=router_dot_v1_dot_slos__pb2.ListCertificatesRequest.SerializeToString,
+                response_deserializer=router_dot_v1_dot_slos__pb2.ListCertificatesResponse.FromString,
+                _registered_method=True)
+        self.GetCertificate = channel.unary_unary(
+                '/router.v1.Slos/GetCertificate',
+                request_serializer=router_dot_v1_dot_slos__pb2.GetCertificateRequest.SerializeToString,
+                response_deserializer=router_dot_v1_dot_slos__pb2.GetCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class SlosServicer:
@@ -90,6 +100,20 @@ class SlosServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCertificates(self, request, context):
+        """Lists the certificates of the tenant's floors, newest first, and what outcomes say of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCertificate(self, request, context):
+        """Gets one certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SlosServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +136,16 @@ def add_SlosServicer_to_server(servicer, server):
                     servicer.DryRunSlo,
                     request_deserializer=router_dot_v1_dot_slos__pb2.DryRunSloRequest.FromString,
                     response_serializer=router_dot_v1_dot_slos__pb2.DryRunSloResponse.SerializeToString,
+            ),
+            'ListCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCertificates,
+                    request_deserializer=router_dot_v1_dot_slos__pb2.ListCertificatesRequest.FromString,
+                    response_serializer=router_dot_v1_dot_slos__pb2.ListCertificatesResponse.SerializeToString,
+            ),
+            'GetCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificate,
+                    request_deserializer=router_dot_v1_dot_slos__pb2.GetCertificateRequest.FromString,
+                    response_serializer=router_dot_v1_dot_slos__pb2.GetCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +257,60 @@ class Slos:
             '/router.v1.Slos/DryRunSlo',
             router_dot_v1_dot_slos__pb2.DryRunSloRequest.SerializeToString,
             router_dot_v1_dot_slos__pb2.DryRunSloResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/router.v1.Slos/ListCertificates',
+            router_dot_v1_dot_slos__pb2.ListCertificatesRequest.SerializeToString,
+            router_dot_v1_dot_slos__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/router.v1.Slos/GetCertificate',
+            router_dot_v1_dot_slos__pb2.GetCertificateRequest.SerializeToString,
+            router_dot_v1_dot_slos__pb2.GetCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

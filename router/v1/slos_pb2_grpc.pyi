@@ -43,6 +43,10 @@ class SlosStub:
     """Says what an slo would have done on the tenant's logged decisions; writes nothing.
     Needs the admin role and some seconds: give the call a deadline of a minute.
     """
+    ListCertificates: _grpc.UnaryUnaryMultiCallable[_slos_pb2.ListCertificatesRequest, _slos_pb2.ListCertificatesResponse]
+    """Lists the certificates of the tenant's floors, newest first, and what outcomes say of them."""
+    GetCertificate: _grpc.UnaryUnaryMultiCallable[_slos_pb2.GetCertificateRequest, _slos_pb2.GetCertificateResponse]
+    """Gets one certificate."""
 
 @_typing.type_check_only
 class SlosAsyncStub(SlosStub):
@@ -59,6 +63,10 @@ class SlosAsyncStub(SlosStub):
     """Says what an slo would have done on the tenant's logged decisions; writes nothing.
     Needs the admin role and some seconds: give the call a deadline of a minute.
     """
+    ListCertificates: _aio.UnaryUnaryMultiCallable[_slos_pb2.ListCertificatesRequest, _slos_pb2.ListCertificatesResponse]  # type: ignore[assignment]
+    """Lists the certificates of the tenant's floors, newest first, and what outcomes say of them."""
+    GetCertificate: _aio.UnaryUnaryMultiCallable[_slos_pb2.GetCertificateRequest, _slos_pb2.GetCertificateResponse]  # type: ignore[assignment]
+    """Gets one certificate."""
 
 class SlosServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the caller's own tenant's slos; writing needs the admin role."""
@@ -96,5 +104,21 @@ class SlosServicer(metaclass=_abc_1.ABCMeta):
         """Says what an slo would have done on the tenant's logged decisions; writes nothing.
         Needs the admin role and some seconds: give the call a deadline of a minute.
         """
+
+    @_abc_1.abstractmethod
+    def ListCertificates(
+        self,
+        request: _slos_pb2.ListCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_slos_pb2.ListCertificatesResponse, _abc.Awaitable[_slos_pb2.ListCertificatesResponse]]:
+        """Lists the certificates of the tenant's floors, newest first, and what outcomes say of them."""
+
+    @_abc_1.abstractmethod
+    def GetCertificate(
+        self,
+        request: _slos_pb2.GetCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_slos_pb2.GetCertificateResponse, _abc.Awaitable[_slos_pb2.GetCertificateResponse]]:
+        """Gets one certificate."""
 
 def add_SlosServicer_to_server(servicer: SlosServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

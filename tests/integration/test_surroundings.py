@@ -12,6 +12,7 @@ import pytest
 
 from router import Client, Slo, cli
 from router.conditions import Limit, MonitorState
+from router.errors import NotFound
 from router.types import SloStatus
 from tests.integration.test_serving import eventually
 from tests.kit.bundles import KEY
@@ -117,6 +118,11 @@ def test_a_certificate_sets_the_trade_off_and_a_broken_floor_takes_the_safe_arm(
     assert time.monotonic() - began < 10.0
     decision = place.client.route("x", slo="floor")
     assert (decision.slo_status, decision.monitor) == (SloStatus.MET, MonitorState.HOLDING)
+    [listed] = place.client.list_certificates("floor")
+    assert listed == place.client.get_certificate(record.certificate_id)
+    assert (listed.certificate_id, dict(listed.statement)) == (record.certificate_id, body)
+    with pytest.raises(NotFound, match="no certificate"):
+        place.client.get_certificate(place.tenant_id)
     broken = monitor(place.tenant_id, "floor", state=MonitorState.BROKEN)
     place.admin.promises.write_monitor(broken, before=None, actor="test")
     eventually(lambda: place.client.route("x", slo="floor").monitor is MonitorState.BROKEN)
