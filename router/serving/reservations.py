@@ -28,6 +28,11 @@ def micro_usd(usd: float) -> int:
     return math.ceil(round(usd * 1e6, 3))
 
 
+def cap_micro_usd(usd: float) -> int:
+    """A cap in whole millionths, rounded down but for the noise of floats."""
+    return math.floor(round(usd * 1e6, 3))
+
+
 @dataclass(slots=True, kw_only=True)
 class Account:
     """A worker's part in one period of one budget; whoever changes it holds the lock.
@@ -54,6 +59,11 @@ class Account:
     def known_micro_usd(self) -> int:
         """What all workers have spent by the last look, with what this one knows on top."""
         return self.spent_micro_usd + self.purse.spent_micro_usd + self.expected_micro_usd
+
+    @property
+    def spent_share(self) -> float:
+        """The share of the cap that all workers have spent."""
+        return self.known_micro_usd / max(self.cap_micro_usd, 1)
 
     @property
     def settled(self) -> bool:

@@ -57,7 +57,7 @@ class Settling:
                 str(wallet.tenant_id),
                 wallet.slo.name,
                 account.period,
-                spent=account.known_micro_usd / account.cap_micro_usd,
+                spent=account.spent_share,
                 price=account.pace.mu,
             )
 

@@ -23,7 +23,7 @@ from router.policy.pacing import (
 )
 from router.policy.periods import periods
 from router.policy.table import ArmTable
-from router.serving.reservations import Account, micro_usd
+from router.serving.reservations import Account, cap_micro_usd, micro_usd
 from router.slo import Slo
 from router.store.promise_seams import BudgetRecord
 from router.types import Bounds, Query
@@ -81,24 +81,19 @@ class Wallet:
         before, starts = self.accounts, periods(self._at)
         self.slo, self._until = slo, starts["hour"] + timedelta(hours=1)
         self.accounts = {
-            period: self._account(before.get(period), period, starts[period], micro_usd(budget))
+            period: self._account(before.get(period), period, starts[period], cap_micro_usd(budget))
             for period, budget in slo.budgets_usd.items()
         }
         kept = [id(account) for account in self.accounts.values()]
         self.closing += [account for account in before.values() if id(account) not in kept]
 
     def _account(
-        self, before: Account | None, period: str, starts_at: datetime, cap_micro_usd: int
+        self, before: Account | None, period: str, starts_at: datetime, cap: int
     ) -> Account:
         if before is not None and before.starts_at == starts_at:
-            before.recap(cap_micro_usd)
+            before.recap(cap)
             return before
-        account = Account(
-            period=period,
-            starts_at=starts_at,
-            cap_micro_usd=cap_micro_usd,
-            left_micro_usd=cap_micro_usd,
-        )
+        account = Account(period=period, starts_at=starts_at, cap_micro_usd=cap, left_micro_usd=cap)
         if before is not None:
             account.pace = before.pace.next_period()
         return account

@@ -23,7 +23,7 @@ from router.pipeline import decide
 from router.policy.periods import periods
 from router.policy.policy import static_policy
 from router.serving.budgets import Held, Wallets
-from router.serving.reservations import TIMEOUT_S, micro_usd
+from router.serving.reservations import TIMEOUT_S, cap_micro_usd, micro_usd
 from router.serving.rows import dump
 from router.serving.telemetry import Metrics, logger
 from router.serving.threads import Threads
@@ -273,7 +273,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     def _caps(self) -> dict[tuple[str, datetime], int]:
         starts = periods(self.fleet.now)
         return {
-            (period, starts[period]): micro_usd(usd) for period, usd in self.slo.budgets_usd.items()
+            (period, starts[period]): cap_micro_usd(usd)
+            for period, usd in self.slo.budgets_usd.items()
         }
 
     def _note_caps(self) -> None:
@@ -419,3 +420,9 @@ def decided(slo: Slo, held: Held) -> Decision:
         now=NOON,
         conditions=Conditions(cost_multiplier=held.cost_multiplier, budget_left_usd=held.left_usd),
     )
+
+
+def test_a_budget_of_less_than_a_millionth_of_a_dollar_is_used_up(fleet: Fleet) -> None:
+    assert fleet.held(0, a_slo(1e-7)).left_usd == 0.0
+    fleet.wait(1.0)
+    assert all(not each.leased_micro_usd for each in fleet.records().values())
