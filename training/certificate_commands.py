@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
-from router.commands.options import JsonFlag, PolicyPath, SloText, TrustedKeys, slos
-from router.commands.output import print_json, say, table
+from router.commands.database import DEFAULT_TENANT
+from router.commands.options import (
+    Dsn,
+    JsonFlag,
+    PolicyPath,
+    SloText,
+    TenantName,
+    TrustedKeys,
+    slos,
+)
+from router.commands.output import print_json, say, show, table
 from router.errors import InvalidInput
 from training.log_commands import SkipBadRows
 
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 
     from router.bundle.loader import LoadedBundle
     from router.policy.certificate import Window
+    from router.store.promise_seams import Promises
 
 app = typer.Typer(
     help="What is promised of accuracy, with a confidence and a sample size.",
@@ -153,7 +165,68 @@ _SHOWN = (
 )
 
 
-def _tell(found: dict[str, Any]) -> None:
-    """Prints a certificate for a person."""
-    say(found["message"])
-    table([(name, found[name]) for name in _SHOWN if found[name] is not None], ("", ""))
+def _tell(found: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
+    """Prints a certificate for a person, with what else is known of it and of its inputs."""
+    say(str(found["message"]))
+    named = {**(more or {}), **{name: found[name] for name in _SHOWN}}
+    named |= {name.replace("_", " "): value for name, value in found.get("inputs", {}).items()}
+    table([(name, value) for name, value in named.items() if value is not None], ("", ""))
+
+
+@app.command("list")
+def list_(
+    *,
+    tenant: TenantName = DEFAULT_TENANT,
+    slo: Annotated[str, typer.Option("--slo", help="Of this slo's name alone.")] = "",
+    limit: Annotated[int, typer.Option(help="Most certificates to list.", min=1)] = 50,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Lists a tenant's certificates, newest first; 'leadline watch' writes them.
+
+    Example: leadline certificates list --slo chat
+    """
+    with _stored(dsn, tenant) as (promises, tenant_id):
+        records = promises.certificates(tenant_id, slo, limit)
+    columns = ("certificate", "slo", "version", "policy", "written", "what it says")
+    rows = [
+        (
+            *(each.certificate_id, each.slo_name, each.slo_version, each.policy_version),
+            *(each.created_at, each.body.get("message")),
+        )
+        for each in records
+    ]
+    show(records, rows, columns, as_json=as_json, empty="no certificates")
+
+
+@app.command("show")
+def show_(
+    certificate_id: Annotated[
+        UUID, typer.Argument(metavar="ID", help="As 'leadline certificates list' shows it.")
+    ],
+    *,
+    tenant: TenantName = DEFAULT_TENANT,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Shows a certificate with its inputs.
+
+    Example: leadline certificates show 0198c5b6-...
+    """
+    with _stored(dsn, tenant) as (promises, tenant_id):
+        record = promises.certificate(tenant_id, certificate_id)
+    if as_json:
+        print_json(record)
+        return
+    own = {"slo": f"{record.slo_name} version {record.slo_version}", "written": record.created_at}
+    _tell({**dict.fromkeys(_SHOWN), "message": record.certificate_id, **record.body}, own)
+
+
+@contextmanager
+def _stored(dsn: str, tenant: str) -> Iterator[tuple[Promises, UUID]]:
+    """The certificates of the database, and whose to look at."""
+    from router.commands.database import database  # noqa: PLC0415
+    from router.store.promises import PostgresPromises  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        yield PostgresPromises(opened.router), opened.tenant_id(tenant)

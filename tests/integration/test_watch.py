@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 import pytest
 
 from router.conditions import MonitorState
+from router.errors import NotFound
 from router.policy.certificate import Certificate, Status
 from router.store.watching import OneWatcher
+from tests.kit.commands import answer, run
 from tests.kit.records import attempt, outcome
 from tests.kit.watching import TEXTS, World, catch_up, receiver, world
 from training.watch_webhook import EVENT_ID, SIGNATURE, Webhook, signature
 
 SECRET = "a long secret"
+LEADLINE = [sys.executable, "-c", "from router.cli import main; main()"]
 
 
 @pytest.fixture
@@ -282,11 +289,92 @@ def test_a_second_watcher_waits_until_the_first_is_gone(dsn: str) -> None:
 def test_once_tells_how_things_stand(acme: World) -> None:
     slo = acme.put(min_accuracy=0.5)
     acme.scored(acme.decided(slo, 300), 0.9)
-    command = [sys.executable, "-c", "from router.cli import main; main()", "watch", "--once"]
-    done = subprocess.run(
-        [*command, "--json", "--dsn", acme.dsn], capture_output=True, check=True, timeout=60
-    )
+    command = [*LEADLINE, "watch", "--once", "--json", "--dsn", acme.dsn]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
     (row,) = orjson.loads(done.stdout)
     assert (row["tenant"], row["slo"], row["state"]) == ("acme", "chat", "holding")
     assert row["outcomes"] == 300
     assert row["certificate"].startswith("certified")
+
+
+def watchers(server: int) -> list[int]:
+    """Process ids of the watchers that a server has started."""
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    return [pid for pid, command in commands.items() if "--supervised" in command]
+
+
+def eventually(holds: Callable[[], object], patience_s: float = 60.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to that"
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(150)
+def test_serve_watches_beside_its_workers_and_leaves_nothing_behind(
+    acme: World, tmp_path: Path
+) -> None:
+    options = ["--dsn", acme.dsn, "--port", "0", "--state-dir", str(tmp_path)]
+    command = [*LEADLINE, "serve", *options, "--authentication", "none", "--log-level", "error"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            assert b" serves on " in server.stdout.readline()
+            slo = acme.put(min_accuracy=0.8)
+            eventually(lambda: acme.in_force().monitor)
+            (first,) = watchers(server.pid)
+            assert os.getpriority(os.PRIO_PROCESS, first) >= 10
+            os.kill(first, signal.SIGKILL)
+            acme.scored(acme.decided(slo, 200), 0.2)
+            eventually(lambda: acme.kept().monitor.state is MonitorState.BROKEN)
+            (second,) = watchers(server.pid)
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    assert first != second
+    assert not Path(f"/proc/{second}").exists()
+
+
+def test_serve_without_watch_starts_none(acme: World, tmp_path: Path) -> None:
+    options = ["--dsn", acme.dsn, "--port", "0", "--state-dir", str(tmp_path), "--no-watch"]
+    command = [*LEADLINE, "serve", *options, "--authentication", "none", "--log-level", "error"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            assert b" serves on " in server.stdout.readline()
+            assert watchers(server.pid) == []
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_at_once(acme: World, how: signal.Signals) -> None:
+    acme.put(min_accuracy=0.8)
+    command = [*LEADLINE, "watch", "--every", "5m", "--json", "--dsn", acme.dsn]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as watch:
+        assert watch.stdout is not None
+        assert orjson.loads(watch.stdout.readline())["slo"] == "chat"
+        watch.send_signal(how)
+        assert watch.wait(10) == 0
+
+
+def test_certificates_are_listed_and_shown_with_their_inputs(acme: World) -> None:
+    slo = acme.put(min_accuracy=0.5)
+    acme.scored(acme.decided(slo, 100), 0.9)
+    with acme.watcher() as watcher:
+        catch_up(watcher)
+    reach = ("--tenant", "acme", "--dsn", acme.dsn)
+    found = run("certificates", "list", *reach, "--json")
+    (listed,) = orjson.loads(found.stdout)
+    assert (listed["slo_name"], listed["body"]["n"]) == ("chat", 100)
+    shown = answer("certificates", "show", listed["certificate_id"], *reach)
+    assert shown == listed
+    person = run("certificates", "show", listed["certificate_id"], *reach).stdout
+    assert "certified: a mean accuracy of at least 0.5" in person
+    assert "promotion" in person
+    assert "certified" in run("certificates", "list", *reach, "--slo", "chat").stdout
+    with pytest.raises(NotFound, match="there is no certificate"):
+        answer("certificates", "show", str(acme.tenant_id), *reach)
+    assert run("certificates", "show", "nothing", *reach).exit_code == 2
