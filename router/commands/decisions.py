@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from router.commands.database import database
-from router.commands.options import Address, Dsn, JsonFlag, TenantName, usage
-from router.commands.output import print_json, say, table
+from router.commands.options import Address, Dsn, JsonFlag, TenantName, duration, usage
+from router.commands.output import print_json, say, show, table
 from router.errors import NotFound
 
 app = typer.Typer(help="Logged decisions.", no_args_is_help=True)
@@ -59,6 +59,39 @@ def _why(decision: Mapping[str, Any]) -> None:
             say(f"  {reason['limit']}{bound} left out {reason['left_out']} arms{binding}")
         else:
             say(f"  {reason['limit']}: {reason.get('note') or bound}")
+
+
+@app.command("unscored")
+def unscored(
+    *,
+    since: Annotated[str, typer.Option(help="How far back, such as 24h or 7d.")] = "7d",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)] = 20,
+    tenant: TenantName = "default",
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Lists decisions that no outcome scores, in the order in which to label them.
+
+    Those whose queries are least like what the policy has learnt from come first.
+
+    Example: leadline decisions unscored --since 24h --limit 50
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from router.store.decisions import PostgresLog  # noqa: PLC0415
+
+    start = datetime.now(UTC) - duration(since)
+    with database(dsn) as opened:
+        log = PostgresLog(opened.router)
+        found = log.unscored(opened.tenant_id(tenant), since=start, limit=limit)
+    columns = ("decision_id", "novelty", "arm", "occurred_at", "query")
+    show(
+        [{name: row[name] for name in columns} for row in found],
+        [[_short(row[name]) for name in columns] for row in found],
+        columns,
+        as_json=as_json,
+        empty="every decision has its score",
+    )
 
 
 @app.command("replay")
@@ -143,9 +176,9 @@ def _remote(decision_id: Any, address: str) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping | list | tuple):
-        from router.commands.output import to_json  # noqa: PLC0415
+    from router.commands.output import to_json  # noqa: PLC0415
 
+    text = "-" if value is None else str(value)
+    if isinstance(value, Mapping | list | tuple):
         text = to_json(value).decode()
-        return text if len(text) <= 160 else f"{text[:159]}…"
-    return "-" if value is None else str(value)
+    return text if len(text) <= 160 else f"{text[:159]}…"

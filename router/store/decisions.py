@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -62,6 +62,33 @@ class PostgresLog:
         )
         with tenant_scope(self._engine, tenant_id) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def unscored(
+        self, tenant_id: UUID, *, since: datetime, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """As the seam says."""
+        query = (
+            select(decisions)
+            .where(decisions.c.tenant_id == tenant_id, decisions.c.occurred_at >= since, ~_scored())
+            .order_by(decisions.c.novelty.desc().nulls_last(), decisions.c.occurred_at.desc())
+            .limit(limit)
+        )
+        with tenant_scope(self._engine, tenant_id) as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _scored() -> ColumnElement[bool]:
+    """Whether some outcome scores the decision."""
+    return (
+        select(outcomes.c.outcome_id)
+        .where(
+            outcomes.c.tenant_id == decisions.c.tenant_id,
+            outcomes.c.decided_at == decisions.c.occurred_at,
+            outcomes.c.decision_id == decisions.c.decision_id,
+            outcomes.c.score.is_not(None),
+        )
+        .exists()
+    )
 
 
 def _at(column: Column[Any], decision_id: UUID) -> ColumnElement[bool]:

@@ -103,6 +103,26 @@ class MemoryLog:
         ours = self._rows(Kind.OUTCOME, tenant_id, decision_id)
         return sorted(ours, key=lambda row: (row["occurred_at"], row["outcome_id"]))
 
+    def unscored(
+        self, tenant_id: UUID, *, since: datetime, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """As the seam says."""
+        ours = [
+            row_of(record)
+            for record in self._outbox.records(Kind.DECISION)
+            if record.tenant_id == tenant_id
+        ]
+        wanted = [row for row in ours if row["occurred_at"] >= since and not self._scored(row)]
+        wanted.sort(key=lambda row: row["occurred_at"], reverse=True)
+        wanted.sort(
+            key=lambda row: -1.0 if row["novelty"] is None else row["novelty"], reverse=True
+        )
+        return wanted[:limit]
+
+    def _scored(self, decision: Mapping[str, Any]) -> bool:
+        found = self.outcomes(decision["tenant_id"], decision["decision_id"])
+        return any(row["score"] is not None for row in found)
+
     def _rows(self, kind: Kind, tenant_id: UUID, decision_id: UUID) -> list[dict[str, Any]]:
         rows = [
             row_of(record) for record in self._outbox.records(kind) if record.tenant_id == tenant_id

@@ -89,6 +89,11 @@ class Log(Protocol):
     def outcomes(self, tenant_id: UUID, decision_id: UUID) -> Sequence[Mapping[str, Any]]:
         """The decision's outcome rows, oldest first."""
 
+    def unscored(
+        self, tenant_id: UUID, *, since: datetime, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Decisions since then that no outcome scores: the most novel first, then the newest."""
+
 
 class Slos(Protocol):
     """Versioned slos; a version never changes once written."""

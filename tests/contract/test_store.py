@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -484,6 +485,27 @@ class TestLog:
         ):
             assert arrived.log.decision(tenant_id, decision_id) is None
             assert list(arrived.log.outcomes(tenant_id, decision_id)) == []
+
+    def test_what_nobody_has_scored_is_found_the_most_novel_first(self, arrived: Arrived) -> None:
+        usual, odd, scored, silent = (
+            decision(novelty=0.5),
+            decision(novelty=0.999),
+            decision(novelty=1.0),
+            decision(),
+        )
+        told = outcome(scored, score=0.0), outcome(odd, score=None)
+        arrived.arrive(usual, odd, scored, silent, *told)
+        since = datetime.min.replace(tzinfo=UTC)
+        tenant_id = usual.tenant_id
+        found = [
+            row["decision_id"] for row in arrived.log.unscored(tenant_id, since=since, limit=9)
+        ]
+        assert found == [odd.row_id, usual.row_id, silent.row_id]
+        [first] = arrived.log.unscored(tenant_id, since=since, limit=1)
+        assert first["decision_id"] == odd.row_id
+        assert not arrived.log.unscored(OTHER_TENANT, since=since, limit=9)
+        late = datetime.now(UTC) + timedelta(days=1)
+        assert not arrived.log.unscored(tenant_id, since=late, limit=9)
 
     def test_an_attempt_is_found_by_its_number(self, arrived: Arrived) -> None:
         record, other = decision(), decision()
