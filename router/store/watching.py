@@ -66,6 +66,12 @@ where o.tenant_id = :tenant and o.arrival >= :since and o.arrival < :until
 """
 
 
+# A holder whose machine is gone is found out by the server in some 25 s, not in two hours.
+DEAD_HOLDERS = """
+set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3
+"""
+
+
 class OneWatcher:
     """The place of a database's only watcher; it falls free when its holder's connection ends."""
 
@@ -84,11 +90,12 @@ class OneWatcher:
 
     def close(self) -> None:
         """Gives the place back; a second call does nothing."""
-        self._held = False
-        if self._connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        held, self._held = self._held, False
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error), connection:
+                if held:
+                    connection.execute("select pg_advisory_unlock(%s)", (WATCHER_LOCK,))
 
     def _ask(self) -> bool:
         if self._connection is None:
@@ -98,6 +105,7 @@ class OneWatcher:
                 application_name="leadline watcher",
                 statement_timeout_s=5.0,
             )
+            self._connection.execute(DEAD_HOLDERS)
         statement = "select true" if self._held else "select pg_try_advisory_lock(%s)"
         row = self._connection.execute(
             statement.encode(), () if self._held else (WATCHER_LOCK,)
