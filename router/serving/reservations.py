@@ -38,9 +38,7 @@ class Account:
     """A worker's part in one period of one budget; whoever changes it holds the lock.
 
     `left_micro_usd` is what nobody has leased and `spent_micro_usd` what all have spent, by the
-    last look. While `frozen`, since the
-    cap was lowered, nothing may be spent before it is given back and leased anew.
-    `expected_micro_usd` is what its attempts that run are predicted to cost.
+    last look. `expected_micro_usd` is what its attempts that run are predicted to cost.
     """
 
     period: str
@@ -51,7 +49,6 @@ class Account:
     pace: Pace = field(default_factory=Pace)
     expected_micro_usd: int = 0
     open_count: int = 0
-    frozen: bool = False
     looked_s: float = -math.inf
     spent_micro_usd: int = 0
 
@@ -73,13 +70,13 @@ class Account:
     @property
     def usable_micro_usd(self) -> int:
         """What may be reserved now."""
-        return 0 if self.frozen else max(self.purse.free_micro_usd, 0)
+        return max(self.purse.free_micro_usd, 0)
 
     def reserve(self, most_micro_usd: int) -> None:
         """Promises so much to an attempt. Raises Infeasible (BUDGET_EXHAUSTED)."""
         if not most_micro_usd:
             return
-        purse = None if self.frozen else self.purse.reserve(most_micro_usd)
+        purse = self.purse.reserve(most_micro_usd)
         if purse is None:
             raise Infeasible(
                 f"what is left of this {self.period}'s budget went to other decisions meanwhile; "
@@ -88,12 +85,24 @@ class Account:
             )
         self.purse = purse
 
-    def recap(self, cap_micro_usd: int) -> None:
-        """Takes on another cap."""
-        moved = cap_micro_usd - self.cap_micro_usd
-        self.cap_micro_usd = cap_micro_usd
-        self.left_micro_usd = max(self.left_micro_usd + moved, 0)
-        self.frozen = self.frozen or moved < 0
+    def under(self, cap_micro_usd: int) -> Account:
+        """The account under another cap: itself, but another one where the cap is lower.
+
+        What was leased under a higher cap, and comes back from attempts later, is not to be
+        spent under a lower one before it is given back and leased anew.
+        """
+        left = self.left_micro_usd + cap_micro_usd - self.cap_micro_usd
+        if cap_micro_usd < self.cap_micro_usd:
+            return Account(
+                period=self.period,
+                starts_at=self.starts_at,
+                cap_micro_usd=cap_micro_usd,
+                left_micro_usd=max(left + self.purse.free_micro_usd, 0),
+                pace=self.pace,
+                spent_micro_usd=self.known_micro_usd,
+            )
+        self.cap_micro_usd, self.left_micro_usd = cap_micro_usd, left
+        return self
 
     def settlement(self, spare_micro_usd: int) -> tuple[int, int]:
         """Takes out what is to be settled: what was spent, and what is given back.
@@ -102,11 +111,10 @@ class Account:
         """
         purse = self.purse
         spent = max(purse.spent_micro_usd, 0)
-        back = purse.free_micro_usd if self.frozen else min(spare_micro_usd, purse.free_micro_usd)
+        back = min(spare_micro_usd, purse.free_micro_usd)
         self.purse = replace(purse.settled(back), spent_micro_usd=min(purse.spent_micro_usd, 0))
         self.left_micro_usd = max(self.left_micro_usd + back, 0)
         self.spent_micro_usd += spent
-        self.frozen = False
         return spent, back
 
     def leased(self, asked_micro_usd: int, granted_micro_usd: int) -> None:

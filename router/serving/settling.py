@@ -23,11 +23,11 @@ class Settling:
         self._budgets, self._lock, self._metrics = budgets, lock, metrics
 
     def lease(self, wallet: Wallet, now_s: float) -> None:
-        """Leases what the wallet needs now; what a lowered cap froze is given back first."""
+        """Leases what the wallet needs now; what closes gives back first what it holds."""
         with wallet.turn:
+            for account in tuple(wallet.closing):
+                self._settle(wallet, account, now_s)
             for account in tuple(wallet.accounts.values()):
-                if account.frozen:
-                    self._settle(wallet, account, now_s)
                 self._lease(wallet, account)
 
     def turn(self, wallet: Wallet, now: datetime) -> None:

@@ -47,7 +47,7 @@ class Needs:
 
 
 class Wallet:
-    """The accounts of an slo's current periods, and of those that attempts still run in.
+    """The accounts of an slo's current periods, and those that close when their attempts end.
 
     `turn` is held by whoever leases or settles. `coming` counts decisions that were let
     through and have not reserved yet.
@@ -91,12 +91,15 @@ class Wallet:
         self, before: Account | None, period: str, starts_at: datetime, cap: int
     ) -> Account:
         if before is not None and before.starts_at == starts_at:
-            before.recap(cap)
-            return before
+            return before.under(cap)
         account = Account(period=period, starts_at=starts_at, cap_micro_usd=cap, left_micro_usd=cap)
         if before is not None:
             account.pace = before.pace.next_period()
         return account
+
+    def is_current(self, account: Account) -> bool:
+        """Whether decisions of now reserve in it."""
+        return self.accounts.get(account.period) is account
 
     @property
     def usable_micro_usd(self) -> int:
@@ -142,7 +145,7 @@ class Wallet:
     def short(self) -> bool:
         """Whether it holds too little for what comes to be free in its choice."""
         return any(
-            account.frozen or account.usable_micro_usd < self._wanted(account, 1)
+            account.usable_micro_usd < self._wanted(account, 1)
             for account in self.accounts.values()
         )
 
@@ -153,7 +156,7 @@ class Wallet:
     def hopeless(self) -> bool:
         """Whether a lease would not help, since of some period's budget nothing is left."""
         return any(
-            not account.frozen and not account.left_micro_usd and not self._covers(account)
+            not account.left_micro_usd and not self._covers(account)
             for account in self.accounts.values()
         )
 
@@ -170,8 +173,8 @@ class Wallet:
         )
 
     def spare(self, account: Account, now_s: float) -> int:
-        """How much to give back now: all of a period that has ended, and of an idle slo's."""
-        if account is not self.accounts.get(account.period):
+        """How much to give back now: all of what closes, and of an idle slo's."""
+        if not self.is_current(account):
             return account.purse.free_micro_usd
         return spare_micro_usd(
             account.purse,
@@ -220,7 +223,7 @@ class Wallet:
             leased = 0 if record is None else record.leased_micro_usd
             account.left_micro_usd = max(account.cap_micro_usd - leased, 0)
             account.spent_micro_usd = 0 if record is None else record.spent_micro_usd
-            if account is self.accounts.get(account.period):
+            if self.is_current(account):
                 account.pace = account.pace.look(
                     budget_micro_usd=account.cap_micro_usd,
                     spent_micro_usd=account.known_micro_usd,

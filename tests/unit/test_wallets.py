@@ -378,6 +378,17 @@ def test_a_lower_cap_holds_for_what_was_leased_before(fleet: Fleet) -> None:
     assert fleet.held(0, lower).left_usd <= 0.01
 
 
+def test_what_comes_back_from_before_a_cap_was_lowered_is_not_spent_under_it(fleet: Fleet) -> None:
+    made = fleet.decide(0, a_slo(1.0), 0.0)
+    assert made is not None
+    lower = a_slo(made.most / 2e6, version=2)
+    assert fleet.decide(0, lower) is None
+    fleet.report(0, made, 0.0)
+    assert fleet.decide(0, lower) is None
+    fleet.wait(1.0)
+    assert fleet.records()["hour", periods(NOON)["hour"]].leased_micro_usd <= made.most / 2
+
+
 def test_a_retry_that_was_logged_before_leaves_its_reservation(fleet: Fleet) -> None:
     slo = a_slo(1.0)
     held = fleet.held(0, slo)
