@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
@@ -38,11 +38,17 @@ class Cut:
 
     @classmethod
     def of(cls, record: PolicyRecord) -> Self:
-        """The newest time in what trained it; where that is unknown, its promotion."""
-        watermark = record.summary.get("watermark")
-        if isinstance(watermark, str):
-            return cls(since=datetime.fromisoformat(watermark), why="training cut-off")
-        return cls(since=record.promoted_at or record.created_at, why="promotion")
+        """The newest time in what trained it; where that is unknown, its promotion.
+
+        What was decided after the policy was registered cannot have taught it, whatever
+        times its log has.
+        """
+        try:
+            watermark = datetime.fromisoformat(record.summary.get("watermark") or "")
+        except (TypeError, ValueError):
+            return cls(since=record.promoted_at or record.created_at, why="promotion")
+        known = watermark if watermark.tzinfo else watermark.replace(tzinfo=UTC)
+        return cls(since=min(known, record.created_at), why="training cut-off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
