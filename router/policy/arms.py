@@ -55,6 +55,13 @@ def compute(arm: Arm) -> float:
             return 1.0
 
 
+def most_calls(arm: Arm) -> int:
+    """How often the arm calls its model at most: a thought, however long, is one call."""
+    if arm.strategy == Strategy.SELF_CONSISTENCY:
+        return math.ceil(_positive(arm.params, "samples", 5))
+    return 1 if arm.strategy == Strategy.CHAIN_OF_THOUGHT else math.ceil(compute(arm))
+
+
 def _thought_compute(params: Mapping[str, Any]) -> float:
     return 2.0 * math.sqrt(_positive(params, "tokens", 256) / 256.0)
 

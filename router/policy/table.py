@@ -8,7 +8,7 @@ import numpy as np
 
 from router.conditions import PLAIN, Backend, Conditions, Limit
 from router.errors import Infeasible
-from router.policy.arms import compute
+from router.policy.arms import compute, most_calls
 from router.policy.priors import calls
 from router.slo import Slo
 from router.types import Arm, Bounds, Capability, Catalog, Floats, Mask, Model, Query
@@ -35,6 +35,7 @@ class ArmTable:
         self.context_tokens = np.array([model.context_tokens for model in models])
         self.gco2e_per_wh = np.array([model.grid_gco2e_per_kwh / 1_000 for model in models])
         self.calls = np.array([calls(arm) for arm in catalog.arms])
+        self._most_calls = np.array([most_calls(arm) for arm in catalog.arms])
         self.cached_saving_usd_per_token = np.array([_cached_saving(model) for model in models])
         self._input_usd = np.array([model.input_usd_per_mtok / 1e6 for model in models])
         self._most_output_usd = np.array([_most_output(model) for model in models])
@@ -116,7 +117,8 @@ class ArmTable:
 
         Every call sends the input and writes as much as its model may.
         """
-        return np.asarray(self.calls * (input_tokens * self._input_usd + self._most_output_usd))
+        per_call_usd = input_tokens * self._input_usd + self._most_output_usd
+        return np.asarray(self._most_calls * per_call_usd)
 
     def place(self, key: str) -> int | None:
         """The place of the arm with this key, None when the catalog has it not."""

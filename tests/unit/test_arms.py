@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.pipeline import decide, uniform
-from router.policy.arms import ARM_FEATURES, compute, describe
+from router.policy.arms import ARM_FEATURES, compute, describe, most_calls
 from router.policy.features import TEXT_FEATURES, text_features
 from router.policy.policy import static_policy
 from router.policy.priors import prior
+from router.policy.table import ArmTable
 from router.slo import AccuracyScope, Slo
-from router.types import Arm, Bounds, PolicySource, Query
+from router.types import Arm, Bounds, Catalog, Model, PolicySource, Query
 from tests.kit.policies import catalog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +44,25 @@ def arm(strategy: str, **params: object) -> Arm:
 )
 def test_compute_is_the_published_multiple(arm_: Arm, published: float) -> None:
     assert compute(arm_) == pytest.approx(published)
+
+
+@pytest.mark.parametrize(
+    ("arm_", "calls"),
+    [
+        (arm("single"), 1),
+        (arm("chain_of_thought", tokens=4096), 1),
+        (arm("self_consistency", samples=5, tokens=64), 5),
+        (arm("self_consistency", samples=5, base="single"), 5),
+        (arm("refinement", rounds=3), 12),
+        (arm("tree_of_thoughts", depth=3, width=5), 15),
+        (arm("dynamic"), 4),
+    ],
+)
+def test_an_attempt_may_cost_all_the_calls_that_its_strategy_makes(arm_: Arm, calls: int) -> None:
+    model = Model(name="m", input_usd_per_mtok=3.0, output_usd_per_mtok=9.0, max_output_tokens=100)
+    table = ArmTable(Catalog(models=(model,), arms=(arm_,)))
+    assert most_calls(arm_) == calls
+    assert table.most_usd(1_000)[0] == pytest.approx(calls * (3e-3 + 9e-4))
 
 
 @pytest.mark.parametrize("samples", [-1, 0, True, "ten", None, float("nan"), float("inf"), 10**400])
