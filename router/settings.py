@@ -61,8 +61,12 @@ class Settings(BaseSettings):
         (), description="hex Ed25519 public keys whose bundles are served, besides our own"
     )
 
-    webhook_url: str | None = Field(None, description="told of every change of an slo's state")
-    webhook_secret: SecretStr | None = Field(None, description="signs what the webhook is sent")
+    webhook_url: SecretStr | None = Field(
+        None, exclude=True, description="told of every change of an slo's state"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, exclude=True, description="signs what the webhook is sent"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -77,7 +81,7 @@ class Settings(BaseSettings):
             raise ConfigurationError("mtls needs LEADLINE_TLS_CLIENT_CA")
         if (self.webhook_url is None) != (self.webhook_secret is None):
             raise ConfigurationError("set both LEADLINE_WEBHOOK_URL and LEADLINE_WEBHOOK_SECRET")
-        if self.webhook_url is not None and not _WEB.match(self.webhook_url):
+        if self.webhook_url and not _WEB.match(self.webhook_url.get_secret_value()):
             raise ConfigurationError("LEADLINE_WEBHOOK_URL is no http:// or https:// address")
         return self
 

@@ -151,7 +151,8 @@ def _watcher(config: Settings, dsn: str) -> Iterator[Watcher]:
     keys = [SigningKey.load_or_create(own)] if own.exists() else []
     webhook = None
     if config.webhook_url and config.webhook_secret:
-        webhook = Webhook(config.webhook_url, config.webhook_secret.get_secret_value())
+        told = config.webhook_url, config.webhook_secret
+        webhook = Webhook(*(each.get_secret_value() for each in told))
     with opened(dsn) as stores:
         policies = Policies(stores, trusted_keys(config.trusted_keys, *keys))
         yield Watcher(stores, policies, log=logger(), webhook=webhook)

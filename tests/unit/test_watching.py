@@ -16,6 +16,7 @@ from router.conditions import MonitorState
 from router.errors import ConfigurationError
 from router.policy.monitoring import Monitor
 from router.policy.novelty import NOVEL
+from router.serving.assignment import Assignment
 from router.store.promise_seams import Fresh, FreshOutcome
 from router.types import PolicyRecord, PolicyState
 from tests.kit.records import NOW, TENANT, certificate, monitor
@@ -136,9 +137,14 @@ def test_a_signature_is_that_of_the_body_under_the_secret() -> None:
     assert found == "sha256=f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8"
 
 
-def test_a_webhook_needs_an_address_and_a_secret_that_is_never_shown() -> None:
+def test_a_webhook_needs_an_address_and_a_secret_that_are_never_shown() -> None:
     told = configured(webhook_url="https://example.org/told", webhook_secret="hush")
-    assert "hush" not in f"{told!r} {told.model_dump_json()}"
+    assert told.webhook_url is not None
+    assert told.webhook_url.get_secret_value() == "https://example.org/told"
+    shown = f"{told!r} {told.model_dump_json()}"
+    assert "hush" not in shown
+    assert "told" not in shown
+    Assignment.read(Assignment(settings=told, dsn="", port=0, worker=0).to_json())
     for wrong in (
         {"webhook_url": "https://example.org"},
         {"webhook_secret": "hush"},
