@@ -169,7 +169,8 @@ class _Walk:
 
     def _left(self, rows: Indices, _tried: Indices) -> Mask:
         left = np.array([self._eligible[row] for row in rows])
-        if self._slo.max_cost_usd is not None or self._slo.max_latency_s is not None:
+        bounds = (self._slo.max_cost_usd, self._slo.max_latency_s, self._slo.max_energy_wh)
+        if any(bound is not None for bound in bounds):
             left &= [
                 affordable(self._standing[row].predictions, self._tried[row], self._slo, _WILLING)
                 for row in rows

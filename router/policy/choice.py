@@ -55,6 +55,7 @@ def choose(
     index = _best(ranked, feasible)
     if not aim.met and aim.rank is not Rank.SAFE and slo.on_infeasible is OnInfeasible.REJECT:
         raise Infeasible(f"{aim.why}; lower min_accuracy or set on_infeasible to best_effort")
+    below = standing.paced and aim.rank is Rank.VALUE and slo.has_floor
     every: list[tuple[Limit, float | None, Mask]]
     every = [(limit, None, mask) for limit, mask in checks]
     every += [(limit, bound, excess <= 0) for limit, bound, excess in parts]
@@ -63,9 +64,9 @@ def choose(
         feasible=feasible,
         propensity=1.0,
         explored=False,
-        slo_status=_status(slo, bounds, met=aim.met),
-        reason=aim.why,
-        reasons=(*_aimed(aim), *_reasons(every, _single(standing, aim), index)),
+        slo_status=_status(slo, bounds, met=aim.met and not below),
+        reason=f"{aim.why}, less what keeps the budget" if below else aim.why,
+        reasons=(*_aimed(aim, below=below), *_reasons(every, _single(standing, aim), index)),
     )
 
 
@@ -104,8 +105,11 @@ def _ranked(
     return rank
 
 
-def _aimed(aim: Worth) -> Iterator[Reason]:
-    """The reason of a safe arm."""
+def _aimed(aim: Worth, *, below: bool) -> Iterator[Reason]:
+    """The reason of a safe arm, and that of a budget that is paced below a floor's trade-off."""
+    if below:
+        note = "the budget is paced; the mean may fall below the floor"
+        yield Reason(limit=Limit.BUDGET, binding=True, note=note)
     if aim.limit is not None:
         yield Reason(limit=aim.limit, binding=True, note=aim.why)
 

@@ -177,6 +177,8 @@ def plan(
     for each in tried:
         beliefs = beliefs.after(np.array([each.index]), _surprise(evidence, predictions, each))
     left = eligible & affordable(predictions, tried, slo, bounds)
+    if standing.affordable is not None:
+        left &= standing.affordable
     step = following(
         beliefs,
         np.array([[each.index for each in tried]]),
@@ -221,7 +223,7 @@ def _reason(arm: int, attempts: int, aim: Aim) -> str:
 
 
 def affordable(predictions: Predictions, tried: Sequence[Tried], slo: Slo, bounds: Bounds) -> Mask:
-    """The arms (a,) whose cost and latency, with what was spent, stay within the bounds."""
+    """The arms (a,) whose cost, latency and energy, with what was spent, stay within the bounds."""
     limits = Limits.of(slo, bounds, per_query=False)
     left = np.ones(len(predictions.cost_usd), bool)
     if limits.cost_usd is not None:
@@ -231,6 +233,9 @@ def affordable(predictions: Predictions, tried: Sequence[Tried], slo: Slo, bound
         spent = (each.evidence.latency_s for each in tried)
         expected = predictions.latency_s(limits.latency_quantile)
         left &= _sum(tried, spent, expected) <= limits.latency_s
+    if limits.energy_wh is not None:
+        unknown = (None for _ in tried)
+        left &= _sum(tried, unknown, predictions.energy_wh) <= limits.energy_wh
     return left
 
 

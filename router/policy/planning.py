@@ -166,6 +166,8 @@ def allowed_pairs(predictions: Predictions, feasible: Mask, slo: Slo, bounds: Bo
     pairs = feasible & ~np.eye(len(feasible), dtype=bool)
     if limits.cost_usd is not None:
         pairs &= np.add.outer(predictions.cost_usd, predictions.cost_usd) <= limits.cost_usd
+    if limits.energy_wh is not None:
+        pairs &= np.add.outer(predictions.energy_wh, predictions.energy_wh) <= limits.energy_wh
     if limits.latency_s is not None:
         latency_s = predictions.latency_s(limits.latency_quantile)
         pairs &= np.add.outer(latency_s, latency_s) <= limits.latency_s

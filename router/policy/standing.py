@@ -21,13 +21,15 @@ class Standing:
     `weighed_usd` is what its cost counts for when arms are ranked: paced by the budget, with
     the price of its emissions, less what it is worth to stay in a conversation. `affordable`
     are those that the budget covers whatever they come to cost; None where there is no
-    budget. `novelty` is that of the query.
+    budget. `novelty` is that of the query, and `paced` says that costs count for more than
+    they are, so that a budget lasts.
     """
 
     predictions: Predictions
     weighed_usd: Floats
     affordable: Mask | None = None
     novelty: float | None = None
+    paced: bool = False
 
 
 def stand(
@@ -41,6 +43,7 @@ def stand(
         weighed_usd=weighed_usd,
         affordable=_affordable(table, conditions, input_tokens),
         novelty=known.novelty,
+        paced=conditions.cost_multiplier > 1.0,
     )
 
 

@@ -53,9 +53,9 @@ def worth(
     floor or names a safe arm. Without floor and value: as accurate as the best constant arm
     on average. `mean_accuracy` are the arms' means by key, which a relative floor refers to.
     """
-    if (slo.has_floor or slo.safe_arm) and is_novel(novelty):
-        why = f"unlike the queries that were learnt from (novelty {novelty:.4f})"
-        return _safe(tradeoff, Limit.NOVELTY, why)
+    overruled = _overruled(slo, tradeoff, promise, novelty)
+    if overruled is not None:
+        return overruled
     if slo.accuracy_value_usd is not None:
         why = "best trade-off at the given value"
         return Worth(rank=Rank.VALUE, value_usd=slo.accuracy_value_usd, why=why)
@@ -66,7 +66,8 @@ def worth(
         why = "as accurate as the best constant arm, at less cost"
         return Worth(rank=Rank.VALUE, value_usd=value, why=why)
     if promise is not None:
-        return _promised(slo, tradeoff, promise)
+        why = f"certified {_floor(slo)}"
+        return Worth(rank=Rank.VALUE, value_usd=promise.value_usd, why=why)
     return _predicted(slo, tradeoff, mean_accuracy or {})
 
 
@@ -78,13 +79,21 @@ def _without_curve(slo: Slo) -> Worth:
     return Worth(rank=Rank.NEAR_BEST, why="cheapest arm near the best prior")
 
 
-def _promised(slo: Slo, tradeoff: Tradeoff, promise: Promise) -> Worth:
+def _overruled(
+    slo: Slo, tradeoff: Tradeoff | None, promise: Promise | None, novelty: float | None
+) -> Worth | None:
+    """The safe arm, for a novel query, a floor that outcomes have broken, or an uncertified one."""
+    if (slo.has_floor or slo.safe_arm) and is_novel(novelty):
+        why = f"unlike the queries that were learnt from (novelty {novelty:.4f})"
+        return _safe(tradeoff, Limit.NOVELTY, why)
+    average = slo.has_floor and slo.accuracy_scope is AccuracyScope.AVERAGE
+    if promise is None or not average:
+        return None
     if promise.monitor is MonitorState.BROKEN:
-        why = f"outcomes say that {_floor(slo)} is broken"
-        return _safe(tradeoff, Limit.MONITOR, why)
+        return _safe(tradeoff, Limit.MONITOR, f"outcomes say that {_floor(slo)} is broken")
     if promise.value_usd is None:
         return _safe(tradeoff, Limit.CERTIFICATE, f"{_floor(slo)} is not certified")
-    return Worth(rank=Rank.VALUE, value_usd=promise.value_usd, why=f"certified {_floor(slo)}")
+    return None
 
 
 def _predicted(slo: Slo, tradeoff: Tradeoff, mean_accuracy: Mapping[str, float]) -> Worth:

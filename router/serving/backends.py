@@ -73,11 +73,10 @@ class Board:
         due_s = self._due.get(model)
         return due_s is not None and max(due_s, self._offered.get(model, 0.0)) <= now_s
 
-    def taken(self, decision: Decision) -> None:
+    def taken(self, decision: Decision, at_s: float) -> None:
         """Notes which model a decision took, if that makes it a probe."""
         model, named = decision.arm.model, decision.conditions.backends
         if named and named.get(model) == PROBED:
-            at_s = decision.occurred_at.timestamp()
             self._offered[model] = at_s + FIRST_PROBE_S
             self._taken.append(Probe(model=model, at_s=at_s, decision_id=decision.decision_id))
 

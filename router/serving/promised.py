@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from router.conditions import MonitorState, Promise
 from router.slo import AccuracyScope, Slo
-from router.store.promise_seams import InForce
+from router.store.promise_seams import InForce, MonitorRecord
 
 NamedPromises = Mapping[str, InForce]
 
@@ -14,18 +14,25 @@ CERTIFIED = "certified"
 
 
 def promised(found: InForce, slo: Slo, policy_version: int) -> Promise | None:
-    """The promise of the slo under the policy; None where nothing is said of the two.
+    """The promise of the slo under the policy; None where its name was never certified.
 
-    A floor that outcomes have broken stays broken until the slo or the policy is another.
+    Until the certificate of a new version of either is there, nothing is promised, and the
+    decision takes the safe side. A monitor speaks of its own versions alone.
     """
     certificate, monitor = found.certificate, found.monitor
     if not slo.has_floor or slo.accuracy_scope is AccuracyScope.PER_QUERY or certificate is None:
         return None
-    if (certificate.slo_version, certificate.policy_version) != (slo.version, policy_version):
-        return None
-    body = certificate.body
+    versions, body = (slo.version, policy_version), certificate.body
+    if (certificate.slo_version, certificate.policy_version) != versions:
+        return Promise(certificate_id="", value_usd=None)
     return Promise(
         certificate_id=str(certificate.certificate_id),
         value_usd=body["value_usd"] if body["status"] == CERTIFIED else None,
-        monitor=MonitorState.HOLDING if monitor is None else monitor.state,
+        monitor=MonitorState.HOLDING if monitor is None else _state(monitor, versions),
     )
+
+
+def _state(monitor: MonitorRecord, versions: tuple[int, int]) -> MonitorState:
+    """What outcomes say of these versions; holding while the monitor is of others."""
+    said = monitor.body.get("slo_version"), monitor.body.get("policy_version")
+    return monitor.state if said in (versions, (None, None)) else MonitorState.HOLDING

@@ -13,13 +13,16 @@ from router.conditions import Conditions
 from router.errors import InvalidInput
 from router.policy.policy import Policy
 from router.serving.asked import again
-from router.serving.rows import FIGURES
+from router.serving.rows import FIGURES, plain_reason
 from router.slo import Slo
 from router.types import Decision, PolicySource
 
 Row = Mapping[str, Any]
 
-_COLUMNS = ("arm", "propensity", "explored", "difficulty", "slo_status", "reason")
+_COLUMNS = (
+    *("arm", "propensity", "explored", "difficulty", "slo_status", "reason"),
+    *("should_continue", "novelty", "reasons"),
+)
 
 
 def rederive(row: Row, slo: Slo, policy: Policy) -> Decision:
@@ -54,6 +57,9 @@ def differences(row: Row, decision: Decision) -> Iterator[tuple[str, Any, Any]]:
         "difficulty": decision.difficulty,
         "slo_status": decision.choice.slo_status.value,
         "reason": decision.choice.reason,
+        "should_continue": decision.should_continue,
+        "novelty": decision.novelty,
+        "reasons": [plain_reason(reason) for reason in decision.choice.reasons] or None,
     }
     for name in _COLUMNS:
         if row[name] != derived[name]:

@@ -83,7 +83,7 @@ class RouterServicer:
         slos = self._tenants.slos(caller.tenant_id)
         if slos is None:
             slos = await self._tenants.load_slos(caller.tenant_id)
-        read = [self._read(each, caller, slos) for each in request.requests]
+        read = [await self._ready(each, caller, slos) for each in request.requests]
         waiting = [each for each in read if isinstance(each, Waiting)]
         answers = []
         for start in range(0, len(waiting), MOST_TOGETHER):
@@ -96,13 +96,15 @@ class RouterServicer:
             ]
         )
 
-    def _read(
+    async def _ready(
         self, request: pb.RouteRequest, caller: Identity, slos: NamedSlos
     ) -> Waiting | LeadlineError:
         try:
-            return self._routing.read(request, caller, slos)
+            waiting = self._routing.read(request, caller, slos)
+            await self._routing.ready(waiting)
         except LeadlineError as error:
             return error
+        return waiting
 
     async def report(
         self, request: pb.ReportOutcomeRequest, caller: Identity

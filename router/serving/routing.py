@@ -43,6 +43,7 @@ class Waiting:
 class _Draft:
     """A decision that is not yet in the outbox."""
 
+    question: Asked
     decision: Decision
     row: Mapping[str, Any]
     record: Record
@@ -87,17 +88,27 @@ class Routing:
         A request_id that was answered before gets the same decision again, and Conflict
         (REQUEST_ID_REUSED) in its place when it came with another body.
         """
-        state = self._current.state
+        state, now = self._current.state, self._clock()
         predicted = state.policy.predict([each.question.query.text for each in waiting])
         drafts = [
-            self._draft(each, state, known) for each, known in zip(waiting, predicted, strict=True)
+            self._draft(each, state, known, now)
+            for each, known in zip(waiting, predicted, strict=True)
         ]
-        records = [draft.record for draft in drafts if isinstance(draft, _Draft)]
-        stored = iter(self._outbox.put_many(records))
+        made = [draft for draft in drafts if isinstance(draft, _Draft)]
+        stored = iter(self._store(made))
         return [
-            self._reply(draft, next(stored), state) if isinstance(draft, _Draft) else draft
+            self._reply(draft, next(stored), state, now) if isinstance(draft, _Draft) else draft
             for draft in drafts
         ]
+
+    def _store(self, drafts: Sequence[_Draft]) -> Sequence[Record | LeadlineError]:
+        """Puts the drafts into the outbox; where that fails they hold nothing any more."""
+        try:
+            return self._outbox.put_many([draft.record for draft in drafts])
+        except BaseException:
+            for draft in drafts:
+                self._surroundings.withdrawn(draft.record.tenant_id, draft.decision)
+            raise
 
     def slo(self, name: str, slos: NamedSlos) -> Slo:
         """The slo that a request names. Raises NotFound; without a name there is always one."""
@@ -112,19 +123,20 @@ class Routing:
         return self._without_slo
 
     def _draft(
-        self, waiting: Waiting, state: State, known: Predicted
+        self, waiting: Waiting, state: State, known: Predicted, now: datetime
     ) -> _Draft | RouteResponse | LeadlineError:
         try:
-            return self._decide(waiting, state, known)
+            return self._decide(waiting, state, known, now)
         except LeadlineError as error:
             earlier = self._earlier(waiting.question, waiting.caller.tenant_id)
             return error if earlier is None else reply(read(earlier.row), state.arms)
 
-    def _decide(self, waiting: Waiting, state: State, known: Predicted) -> _Draft:
+    def _decide(self, waiting: Waiting, state: State, known: Predicted, now: datetime) -> _Draft:
+        """Decides at the time of the id, which a caller may have set, on what holds now."""
         question, tenant_id = waiting.question, waiting.caller.tenant_id
         slo = self.slo(question.slo_name, waiting.slos)
         identifier = decision_id(
-            tenant_id, question.request_id, self._clock(), self._key, digest=question.digest
+            tenant_id, question.request_id, now, self._key, digest=question.digest
         )
         decision = decide(
             state.policy,
@@ -134,31 +146,39 @@ class Routing:
             decision_id=identifier,
             now=time_of(identifier),
             predicted=known,
-            conditions=self._conditions(waiting, slo, state, time_of(identifier)),
+            conditions=self._conditions(waiting, slo, state, now),
         )
-        self._surroundings.decided(tenant_id, question, decision, state.policy.table)
+        draft = self._drafted(waiting, decision, state, known)
+        self._surroundings.reserve(tenant_id, decision, state.policy.table)
+        return draft
+
+    def _drafted(
+        self, waiting: Waiting, decision: Decision, state: State, known: Predicted
+    ) -> _Draft:
+        question, tenant_id, slo = waiting.question, waiting.caller.tenant_id, decision.slo
         others = alternatives(decision, state.value_usd(slo, decision.conditions.promise))
         explanation = _explained(question, decision, state, known) if question.explain else None
         row = decision_row(
             decision, question, tenant_id, state.keys, others, explanation=explanation
         )
-        record = self._record(question, tenant_id, identifier, dump(row))
-        return _Draft(decision=decision, row=row, record=record)
+        record = self._record(question, tenant_id, decision.decision_id, dump(row))
+        return _Draft(question=question, decision=decision, row=row, record=record)
 
     def _conditions(self, waiting: Waiting, slo: Slo, state: State, now: datetime) -> Conditions:
         tenant_id, version = waiting.caller.tenant_id, state.policy.version
         return self._surroundings.conditions(tenant_id, slo, waiting.question, version, now)
 
     def _reply(
-        self, draft: _Draft, stored: Record | LeadlineError, state: State
+        self, draft: _Draft, stored: Record | LeadlineError, state: State, now: datetime
     ) -> RouteResponse | LeadlineError:
+        tenant_id = draft.record.tenant_id
         if stored is not draft.record:
-            tenant_id = draft.record.tenant_id
             self._surroundings.withdrawn(tenant_id, draft.decision)
         if isinstance(stored, LeadlineError):
             return stored
         if stored is not draft.record:
             return reply(read(stored.row), state.arms)
+        self._surroundings.logged(tenant_id, draft.question, draft.decision, now)
         self._metrics.decided(draft.decision)
         return reply(draft.row, state.arms)
 

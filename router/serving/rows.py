@@ -82,13 +82,13 @@ def decision_row(
             "gco2e": decision.gco2e,
         },
         "conditions": decision.conditions.to_mapping() or None,
-        "reasons": [_plain(reason) for reason in choice.reasons] or None,
+        "reasons": [plain_reason(reason) for reason in choice.reasons] or None,
         "novelty": decision.novelty,
         **({} if explanation is None else {"explanation": read(orjson.dumps(explanation))}),
     }
 
 
-def _plain(reason: Reason) -> dict[str, Any]:
+def plain_reason(reason: Reason) -> dict[str, Any]:
     """What a reason says, without what it leaves unsaid."""
     said = asdict(reason)
     return {name: value for name, value in said.items() if value or name == "limit"}

@@ -65,21 +65,22 @@ class Surroundings:
             return None
         return self._purses.held(tenant_id, slo)
 
-    def decided(
-        self, tenant_id: UUID, question: Asked, decision: Decision, table: ArmTable
-    ) -> None:
-        """Takes note of a decision before the next is made. Raises what `Wallets.reserve` does."""
+    def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> None:
+        """Sets aside what a decision may cost. Raises what `Wallets.reserve` does."""
         if self._purses is not None and decision.conditions.budget_left_usd is not None:
             self._purses.reserve(tenant_id, decision, table)
+
+    def logged(self, tenant_id: UUID, question: Asked, decision: Decision, now: datetime) -> None:
+        """Takes note of a decision that is new in the log."""
         if decision.conditions.backends:
-            self._backends.taken(decision)
+            self._backends.taken(decision, now.timestamp())
         if question.conversation_id:
             self._conversations.answered(
                 tenant_id,
                 question.conversation_id,
                 model=decision.arm.model,
                 input_tokens=decision.input_tokens,
-                now=decision.occurred_at,
+                now=now,
             )
 
     def withdrawn(self, tenant_id: UUID, decision: Decision) -> None:

@@ -129,3 +129,10 @@ def test_a_certificate_sets_the_trade_off_and_a_broken_floor_takes_the_safe_arm(
     decision = place.client.route("x", slo="floor")
     assert (decision.arm.key, decision.slo_status) == ("m3:single", SloStatus.BEST_EFFORT)
     assert [reason.limit for reason in decision.reasons if reason.binding] == [Limit.MONITOR]
+    slo = place.admin.slos.put(
+        place.tenant_id, replace(slo, min_accuracy=0.5), base_version=None, actor="test"
+    )
+    eventually(lambda: place.client.route("x", slo="floor").slo_version == slo.version)
+    decision = place.client.route("x", slo="floor")
+    assert (decision.arm.key, decision.certificate_id) == ("m3:single", "")
+    assert [reason.limit for reason in decision.reasons if reason.binding] == [Limit.CERTIFICATE]

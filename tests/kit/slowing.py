@@ -111,7 +111,7 @@ class _Host:
             predicted=self.world.known[query],
             conditions=Conditions(backends=self.board.now(now_s)),
         )
-        self.board.taken(decision)
+        self.board.taken(decision, decision.occurred_at.timestamp())
         self._log(decision)
         return decision
 

@@ -167,7 +167,7 @@ def test_one_decision_at_a_time_is_a_probe_and_none_before_its_interval_is_over(
     assert where.now(NOW_S + 0.5)["m1"] != PROBED
     offered = where.now(first_s)
     assert offered["m1"] == PROBED
-    where.taken(a_decision(Conditions(backends=offered), first_s))
+    where.taken(a_decision(Conditions(backends=offered), first_s), first_s)
     assert where.now(first_s + 0.5)["m1"] != PROBED
     where.turn(first_s + 0.5)
     assert where.now(first_s + FIRST_PROBE_S + 0.1)["m1"] != PROBED
@@ -199,7 +199,7 @@ def test_workers_of_one_machine_know_what_each_of_them_saw(tmp_path: Path) -> No
     second.turn(NOW_S)
     assert second.now(NOW_S) == first.now(NOW_S)
     at_s = NOW_S + FIRST_PROBE_S + 0.01
-    first.taken(a_decision(Conditions(backends=first.now(at_s)), at_s))
+    first.taken(a_decision(Conditions(backends=first.now(at_s)), at_s), at_s)
     first.turn(at_s)
     second.turn(at_s)
     assert second.now(at_s)["m1"] != PROBED
@@ -211,7 +211,7 @@ def test_with_more_reports_than_can_be_looked_up_those_of_probes_come_first(
     outbox = MemoryOutbox()
     where = board(outbox, tmp_path)
     probe = a_decision(Conditions(backends={"m1": PROBED}), NOW_S)
-    where.taken(probe)
+    where.taken(probe, NOW_S)
     where.turn(NOW_S)
     for _ in range(1_000):
         where.report(reported(uuid7(NOW)))
