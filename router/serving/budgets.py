@@ -18,7 +18,7 @@ from router.errors import Unavailable
 from router.policy.table import ArmTable
 from router.serving.clock import Clock, utc_now
 from router.serving.hearing import Hearing
-from router.serving.reservations import Reservation, Reservations, micro_usd
+from router.serving.reservations import Key, Reservation, Reservations, micro_usd
 from router.serving.settling import Settling
 from router.serving.telemetry import Logger, Metrics
 from router.serving.threads import Threads
@@ -161,6 +161,7 @@ class Wallets:
             self._reservations.open(
                 Reservation(
                     key=key,
+                    slo=slo,
                     accounts=tuple(wallet.accounts.values()),
                     most_micro_usd=most,
                     expected_micro_usd=min(micro_usd(expected_usd), most),
@@ -184,13 +185,25 @@ class Wallets:
     def spent(self, tenant_id: UUID, decision_id: UUID, attempt: int, cost_usd: float) -> None:
         """Counts what an attempt cost in place of its reservation; again: the difference.
 
-        One that another worker reserved is that worker's to count, and one that is older
-        than TIMEOUT_S stays counted as it is.
+        One that another worker reserved is that worker's to count. What comes after TIMEOUT_S
+        counts in the periods of now; what a caller tried by itself, once the log tells that
+        Continue did not name it to another worker.
         """
+        key, now = (tenant_id, decision_id, attempt), self._clock()
         with self._lock:
-            reservation = self._reservations.get((tenant_id, decision_id, attempt))
-            if reservation is not None:
-                reservation.told(micro_usd(cost_usd), self._clock().timestamp())
+            reservation = self._reservations.get(key) or self._unreserved(key, now)
+            if reservation is not None and not reservation.unnamed:
+                reservation.told(micro_usd(cost_usd), now.timestamp())
+
+    def _unreserved(self, key: Key, now: datetime) -> Reservation | None:
+        """What has ended, or was never reserved: opened, where its decision is this worker's."""
+        ended = self._reservations.ended(key)
+        known = ended or self._reservations.first(key)
+        if known is None:
+            return None
+        accounts = tuple(self._found(key[0], known.slo, now).accounts.values())
+        opens = self._reservations.open_unnamed if ended is None else self._reservations.reopen
+        return opens(key, known, accounts, now.timestamp())
 
     def turn(self, now: datetime) -> None:
         """Settles, gives back, leases ahead, moves the prices and rolls over; blocks.
@@ -224,12 +237,15 @@ class Wallets:
         self.turn(self._clock())
 
     def _wallet(self, tenant_id: UUID, slo: Slo) -> Wallet:
-        place, now = (tenant_id, slo.name), self._clock()
         with self._lock:
-            wallet = self._wallets.get(place)
-            if wallet is None:
-                wallet = self._wallets[place] = Wallet(tenant_id, slo, now)
-            wallet.adopt(slo, now)
+            return self._found(tenant_id, slo, self._clock())
+
+    def _found(self, tenant_id: UUID, slo: Slo, now: datetime) -> Wallet:
+        place = (tenant_id, slo.name)
+        wallet = self._wallets.get(place)
+        if wallet is None:
+            wallet = self._wallets[place] = Wallet(tenant_id, slo, now)
+        wallet.adopt(slo, now)
         return wallet
 
     def _fill_soon(self, wallet: Wallet) -> asyncio.Task[None]:

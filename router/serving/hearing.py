@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from router.serving.reservations import TIMEOUT_S, Reservation, Reservations, micro_usd
 from router.serving.telemetry import Logger
@@ -28,24 +29,50 @@ class Hearing:
             ours = [each for each in due if each.key[0] == tenant_id]
             try:
                 known = self._costs.known(tenant_id, [each.key[1:] for each in ours])
+                unnamed = self._costs.unnamed(tenant_id, {each.key[1] for each in ours})
             except Exception as error:  # noqa: BLE001 (others' costs are read all the same)
                 self._log.warning("costs not read", kind=type(error).__name__, error=str(error))
-                known = None
-            self._heard(ours, known, now_s)
+                self._wait(ours, now_s)
+                continue
+            with self._lock:
+                self._find(tenant_id, unnamed, now_s)
+                self._heard(ours, known, unnamed, now_s)
 
-    def _heard(
-        self, asked: Sequence[Reservation], known: Mapping[Attempt, float] | None, now_s: float
-    ) -> None:
-        """Takes in what was read; None, while Postgres is away, ends nothing."""
+    def _wait(self, asked: Sequence[Reservation], now_s: float) -> None:
+        """Ends nothing while Postgres is away."""
         with self._lock:
             for reservation in asked:
-                cost_usd = None if known is None else known.get(reservation.key[1:])
-                if cost_usd is not None:
-                    reservation.read(micro_usd(cost_usd), now_s)
-                if known is not None and self._ends(reservation, now_s):
-                    self._reservations.close(reservation)
-                else:
-                    self._reservations.wait(reservation, now_s)
+                self._reservations.wait(reservation, now_s)
+
+    def _find(self, tenant_id: UUID, unnamed: Mapping[Attempt, float], now_s: float) -> None:
+        """Opens what callers began by themselves after a first attempt of this worker's."""
+        for decision_id, attempt in unnamed:
+            key = (tenant_id, decision_id, attempt)
+            first = self._reservations.get((tenant_id, decision_id, 0))
+            if first and not (self._reservations.get(key) or self._reservations.ended(key)):
+                opened = self._reservations.open_unnamed(key, first, first.accounts, now_s)
+                opened.read(micro_usd(unnamed[decision_id, attempt]), now_s)
+
+    def _heard(
+        self,
+        asked: Sequence[Reservation],
+        known: Mapping[Attempt, float],
+        unnamed: Mapping[Attempt, float],
+        now_s: float,
+    ) -> None:
+        """Takes in what was read; what Continue named after all is not counted here."""
+        for reservation in asked:
+            attempt = reservation.key[1:]
+            ends = self._ends(reservation, now_s)
+            cost_usd = (unnamed if reservation.unnamed else known).get(attempt)
+            if cost_usd is None and ends and reservation.unnamed:
+                cost_usd = 0.0
+            if cost_usd is not None:
+                reservation.read(micro_usd(cost_usd), now_s)
+            if ends:
+                self._reservations.close(reservation)
+            else:
+                self._reservations.wait(reservation, now_s)
 
     def _ends(self, reservation: Reservation, now_s: float) -> bool:
         return self._reservations.crowded or now_s - reservation.since_s >= TIMEOUT_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,11 +12,12 @@ from uuid import UUID
 
 from router.errors import Infeasible
 from router.policy.pacing import Pace, Purse
+from router.slo import Slo
 
 TIMEOUT_S = 600.0
 """An attempt whose cost is unknown for so long counts as it was predicted."""
 
-MOST_OPEN = 100_000
+MOST_OPEN = MOST_CLOSED = 100_000
 FIRST_ASK_S = 1.0
 ARRIVED_S = 30.0
 
@@ -129,9 +131,11 @@ class Reservation:
     """One attempt's part of its periods' purses; `cost_micro_usd` once that is known.
 
     `times` counts how often it was reserved: a retry of a request makes its decision again.
+    An `unnamed` attempt is one that its caller began by itself, so that nothing was reserved.
     """
 
     key: Key
+    slo: Slo
     accounts: Sequence[Account]
     most_micro_usd: int
     expected_micro_usd: int
@@ -139,6 +143,7 @@ class Reservation:
     cost_micro_usd: int | None = None
     told_s: float = -math.inf
     times: int = 1
+    unnamed: bool = False
 
     def told(self, cost_micro_usd: int, now_s: float) -> None:
         """Counts what this worker's caller says that it cost."""
@@ -194,6 +199,7 @@ class Reservations:
 
     def __init__(self) -> None:
         self._open: dict[Key, Reservation] = {}
+        self._closed: OrderedDict[Key, Reservation] = OrderedDict()
         self._due: list[tuple[float, Key]] = []
 
     def __len__(self) -> int:
@@ -208,6 +214,42 @@ class Reservations:
         """The attempt's reservation, None when it has none any more."""
         return self._open.get(key)
 
+    def ended(self, key: Key) -> Reservation | None:
+        """The attempt's reservation that was closed, if that was not long ago."""
+        return self._closed.get(key)
+
+    def first(self, key: Key) -> Reservation | None:
+        """The reservation of the decision's first attempt, open or ended."""
+        first = (*key[:2], 0)
+        return self._open.get(first) or self._closed.get(first)
+
+    def reopen(
+        self, key: Key, ended: Reservation, accounts: Sequence[Account], now_s: float
+    ) -> Reservation:
+        """Opens what has counted already, so that a correction counts in these accounts."""
+        return self._unreserved(replace(ended, key=key, accounts=accounts, since_s=now_s))
+
+    def open_unnamed(
+        self, key: Key, first: Reservation, accounts: Sequence[Account], now_s: float
+    ) -> Reservation:
+        """Opens what its caller began by itself after the first attempt."""
+        return self._unreserved(
+            replace(
+                first,
+                key=key,
+                accounts=accounts,
+                since_s=now_s,
+                cost_micro_usd=None,
+                told_s=-math.inf,
+                unnamed=True,
+            )
+        )
+
+    def _unreserved(self, reservation: Reservation) -> Reservation:
+        reservation.most_micro_usd = reservation.expected_micro_usd = 0
+        self.open(reservation)
+        return reservation
+
     def open(self, reservation: Reservation) -> None:
         """Adds it and reserves."""
         reservation.open()
@@ -218,6 +260,9 @@ class Reservations:
         """Ends and forgets it."""
         if self._open.pop(reservation.key, None) is reservation:
             reservation.close()
+            self._closed[reservation.key] = reservation
+            if len(self._closed) > MOST_CLOSED:
+                self._closed.popitem(last=False)
 
     def due(self, now_s: float, most: int) -> Iterator[Reservation]:
         """Takes those whose cost is to be asked for; hand each to `wait` or `close`."""

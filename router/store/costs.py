@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, exists, select
 
 from router.ids import time_of
 from router.store.engine import tenant_scope
@@ -27,6 +27,9 @@ class Costs(Protocol):
         The newest outcome that names a cost counts, or else the evidence given to Continue.
         """
 
+    def unnamed(self, tenant_id: UUID, decision_ids: Collection[UUID]) -> Mapping[Attempt, float]:
+        """The reported costs of these decisions' later attempts that Continue did not name."""
+
 
 class PostgresCosts:
     """The Costs seam; the router's role will do."""
@@ -39,44 +42,64 @@ class PostgresCosts:
         if not asked:
             return {}
         with tenant_scope(self._engine, tenant_id) as connection:
-            told = _shown(connection, tenant_id, asked) | _reported(connection, tenant_id, asked)
+            decision_ids = {decision_id for decision_id, _ in asked}
+            told = _shown(connection, tenant_id, decision_ids)
+            told |= _reported(connection, tenant_id, decision_ids)
         return {attempt: told[attempt] for attempt in asked if attempt in told}
+
+    def unnamed(self, tenant_id: UUID, decision_ids: Collection[UUID]) -> Mapping[Attempt, float]:
+        """As the seam says."""
+        if not decision_ids:
+            return {}
+        named = exists().where(
+            attempts.c.tenant_id == outcomes.c.tenant_id,
+            attempts.c.decided_at == outcomes.c.decided_at,
+            attempts.c.decision_id == outcomes.c.decision_id,
+            attempts.c.attempt == outcomes.c.attempt - 1,
+            attempts.c.next_arm.is_not(None),
+        )
+        with tenant_scope(self._engine, tenant_id) as connection:
+            return _reported(connection, tenant_id, decision_ids, outcomes.c.attempt > 0, ~named)
 
 
 def _shown(
-    connection: Connection, tenant_id: UUID, asked: Sequence[Attempt]
+    connection: Connection, tenant_id: UUID, decision_ids: Collection[UUID]
 ) -> dict[Attempt, float]:
     """What Continue was told."""
     cost_usd = attempts.c.evidence["cost_usd"].as_float()
     query = select(attempts.c.decision_id, attempts.c.attempt, cost_usd).where(
         attempts.c.tenant_id == tenant_id,
-        attempts.c.decision_id.in_({decision_id for decision_id, _ in asked}),
-        attempts.c.decided_at.between(*_span(asked)),
+        attempts.c.decision_id.in_(decision_ids),
+        attempts.c.decided_at.between(*_span(decision_ids)),
         cost_usd.is_not(None),
     )
     return {(decision_id, attempt): usd for decision_id, attempt, usd in connection.execute(query)}
 
 
 def _reported(
-    connection: Connection, tenant_id: UUID, asked: Sequence[Attempt]
+    connection: Connection,
+    tenant_id: UUID,
+    decision_ids: Collection[UUID],
+    *only: ColumnElement[bool],
 ) -> dict[Attempt, float]:
     """What the outcomes say, the newest last."""
     query = (
         select(outcomes.c.decision_id, outcomes.c.attempt, outcomes.c.cost_usd)
         .where(
             outcomes.c.tenant_id == tenant_id,
-            outcomes.c.decision_id.in_({decision_id for decision_id, _ in asked}),
-            outcomes.c.decided_at.between(*_span(asked)),
+            outcomes.c.decision_id.in_(decision_ids),
+            outcomes.c.decided_at.between(*_span(decision_ids)),
             outcomes.c.cost_usd.is_not(None),
+            *only,
         )
         .order_by(outcomes.c.occurred_at, outcomes.c.outcome_id)
     )
     return {(decision_id, attempt): usd for decision_id, attempt, usd in connection.execute(query)}
 
 
-def _span(asked: Sequence[Attempt]) -> tuple[object, object]:
+def _span(decision_ids: Collection[UUID]) -> tuple[object, object]:
     """The time of the decisions, which names their partitions."""
-    times = [time_of(decision_id) for decision_id, _ in asked]
+    times = [time_of(decision_id) for decision_id in decision_ids]
     return min(times), max(times) + timedelta(milliseconds=1)
 
 
@@ -90,6 +113,17 @@ class MemoryCosts:
         """As the seam says."""
         told = {attempt: self._cost_usd(tenant_id, attempt) for attempt in asked}
         return {attempt: usd for attempt, usd in told.items() if usd is not None}
+
+    def unnamed(self, tenant_id: UUID, decision_ids: Collection[UUID]) -> Mapping[Attempt, float]:
+        """As the seam says."""
+        found = {}
+        for decision_id in decision_ids:
+            for row in self._log.outcomes(tenant_id, decision_id):
+                number, cost_usd = row["attempt"], row["cost_usd"]
+                before = self._log.attempt(tenant_id, decision_id, number - 1) or {}
+                if number > 0 and cost_usd is not None and before.get("next_arm") is None:
+                    found[decision_id, number] = float(cost_usd)
+        return found
 
     def _cost_usd(self, tenant_id: UUID, attempt: Attempt) -> float | None:
         decision_id, number = attempt

@@ -98,12 +98,16 @@ def test_postgres_knows_the_last_word_on_each_cost_as_the_twin_does(
 ) -> None:
     with Admin(dsn) as admin:
         tenant_id = admin.tenants.create("acme", actor="test").tenant_id
-    decision, other = uuid7(NOW), uuid7(NOW)
+    decision, other, named = uuid7(NOW), uuid7(NOW), uuid7(NOW)
     told = [
         outcome(tenant_id, decision, 0, 0.5, minute=1),
         outcome(tenant_id, decision, 0, 0.25, minute=2),
         outcome(tenant_id, decision, 0, None, minute=3),
         outcome(tenant_id, decision, 1, None, minute=1),
+        outcome(tenant_id, decision, 2, 0.5, minute=1),
+        outcome(tenant_id, named, 1, 0.5, minute=1),
+        outcome(tenant_id, named, 2, 0.5, minute=1),
+        evidence(tenant_id, named, 0, 0.1, next_arm="m0:single"),
         evidence(tenant_id, decision, 0, 0.7),
         evidence(tenant_id, decision, 1, 0.125),
     ]
@@ -116,11 +120,14 @@ def test_postgres_knows_the_last_word_on_each_cost_as_the_twin_does(
     assert shipper.drain(20.0)
     shipper.close()
     outbox.close()
-    asked = [(decision, 0), (decision, 1), (decision, 2), (other, 0)]
+    asked = [(decision, 0), (decision, 1), (decision, 3), (other, 0)]
     for costs in (PostgresCosts(engine), MemoryCosts(MemoryLog(twin))):
         assert costs.known(tenant_id, asked) == {(decision, 0): 0.25, (decision, 1): 0.125}
         assert costs.known(UUID(int=1), asked) == {}
         assert costs.known(tenant_id, ()) == {}
+        unnamed = costs.unnamed(tenant_id, {decision, other, named})
+        assert unnamed == {(decision, 2): 0.5, (named, 2): 0.5}
+        assert costs.unnamed(UUID(int=1), {decision}) == costs.unnamed(tenant_id, ()) == {}
     engine.dispose()
 
 
@@ -140,7 +147,13 @@ def outcome(
     )
 
 
-def evidence(tenant_id: UUID, decision_id: UUID, attempt: int, cost_usd: float) -> Record:
+def evidence(
+    tenant_id: UUID,
+    decision_id: UUID,
+    attempt: int,
+    cost_usd: float,
+    next_arm: str | None = None,
+) -> Record:
     return record(
         Kind.ATTEMPT,
         tenant_id,
@@ -155,7 +168,8 @@ def evidence(tenant_id: UUID, decision_id: UUID, attempt: int, cost_usd: float) 
         params={},
         propensity=1.0,
         evidence={"cost_usd": cost_usd},
-        keep=True,
+        keep=next_arm is None,
+        next_arm=next_arm,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +67,10 @@ class Postgres:
     def known(self, tenant_id: UUID, asked: Sequence[Attempt]) -> Mapping[Attempt, float]:
         self._reach()
         return self._costs.known(tenant_id, asked)
+
+    def unnamed(self, tenant_id: UUID, decision_ids: Collection[UUID]) -> Mapping[Attempt, float]:
+        self._reach()
+        return self._costs.unnamed(tenant_id, decision_ids)
 
     def _reach(self) -> None:
         self.calls += 1
@@ -156,13 +160,17 @@ class Fleet:
     def report(self, worker: int, made: Attempted, share: float) -> None:
         """What it cost becomes known to a worker, and soon after in the log."""
         made.cost = round(made.most * share)
+        self.tell(worker, made, 0, made.cost)
+
+    def tell(self, worker: int, made: Attempted, attempt: int, cost: int) -> None:
+        """An outcome of one of the decision's attempts is reported to a worker."""
         outcome_id = uuid7(self.now)
         row = {
             "outcome_id": outcome_id,
             "occurred_at": self.now,
             "decision_id": made.decision_id,
-            "attempt": 0,
-            "cost_usd": made.cost / 1e6,
+            "attempt": attempt,
+            "cost_usd": cost / 1e6,
         }
         self.outbox.put(
             Record(
@@ -174,7 +182,26 @@ class Fleet:
                 row=dump(row),
             )
         )
-        self.workers[worker].spent(TENANT, made.decision_id, 0, made.cost / 1e6)
+        self.workers[worker].spent(TENANT, made.decision_id, attempt, cost / 1e6)
+
+    def name_next(self, worker: int, made: Attempted, slo: Slo) -> None:
+        """Continue names a second attempt to a worker."""
+        row_id = uuid7(self.now)
+        row = {"attempt_id": row_id, "decision_id": made.decision_id, "attempt": 0}
+        self.outbox.put(
+            Record(
+                kind=Kind.ATTEMPT,
+                tenant_id=TENANT,
+                key=row_id,
+                row_id=row_id,
+                digest=b"",
+                row=dump(row | {"next_arm": POLICY.table.keys[0]}),
+            )
+        )
+        most_usd = MOST[0] / 1e6
+        self.workers[worker].reserve_next(
+            TENANT, slo, made.decision_id, 1, expected_usd=most_usd, most_usd=most_usd
+        )
 
     def exposed(self) -> Counter[tuple[str, datetime]]:
         """Per period, what its attempts have cost, or may still cost at most."""
@@ -311,6 +338,52 @@ def test_a_later_correction_counts_the_difference(fleet: Fleet) -> None:
         fleet.report(0, made, share)
     fleet.stop(0)
     assert fleet.records()["hour", periods(NOON)["hour"]].spent_micro_usd == made.cost
+
+
+@pytest.mark.parametrize("late_s", [1.0, 2 * TIMEOUT_S])
+def test_what_a_caller_tries_by_itself_counts_whichever_worker_is_told(
+    fleet: Fleet, late_s: float
+) -> None:
+    made = fleet.decide(0, a_slo(5.0), 0.5)
+    assert made is not None
+    fleet.report(0, made, 0.5)
+    fleet.wait(late_s)
+    for worker in (1, 0) if late_s > TIMEOUT_S else (1,):
+        fleet.tell(worker, made, 1, made.most)
+        fleet.tell(worker, made, 2, 7)
+    for _ in range(3):
+        fleet.wait(TIMEOUT_S / 2)
+    assert fleet.records()["hour", periods(NOON)["hour"]].spent_micro_usd == (
+        made.most // 2 + made.most + 7
+    )
+
+
+def test_an_attempt_that_another_workers_continue_named_is_not_counted_twice(fleet: Fleet) -> None:
+    slo = a_slo(5.0)
+    made = fleet.decide(0, slo, 0.5)
+    assert made is not None
+    fleet.held(1, slo)
+    fleet.name_next(1, made, slo)
+    fleet.report(0, made, 0.5)
+    fleet.tell(0, made, 1, 9)
+    for _ in range(4):
+        fleet.wait(TIMEOUT_S / 2)
+    assert fleet.records()["hour", periods(NOON)["hour"]].spent_micro_usd == made.most // 2 + 9
+
+
+def test_a_cost_that_comes_late_counts_in_the_period_of_now(fleet: Fleet) -> None:
+    slo = a_slo(5.0)
+    made = fleet.decide(0, slo, 0.5)
+    assert made is not None
+    fleet.wait(3_600.0)
+    fleet.wait(1.0)
+    hour = periods(fleet.now)["hour"]
+    for share in (0.75, 0.75):
+        fleet.report(0, made, share)
+        fleet.wait(1.0)
+    records, known = fleet.records(), round(made.most * 0.75)
+    assert records["hour", periods(NOON)["hour"]].spent_micro_usd == made.expected
+    assert records["hour", hour].spent_micro_usd == known - made.expected
 
 
 def test_a_budget_is_spent_down_to_less_than_its_cheapest_arm(fleet: Fleet) -> None:
