@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ import psycopg
 import pyarrow as pa
 from sqlalchemy import Engine, text
 
+from router.errors import Unavailable
 from router.store.engine import DatabaseRole, connect_raw, tenant_scope
 
 WATCHER_LOCK = 7_166_083
@@ -57,19 +58,28 @@ from decisions
 where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
     and slo_version = :slo_version and policy_version = :policy_version
 """
+# A reporter's clock may stand ahead; a decision's own time bounds what waits on that.
 UNSETTLED = """
 select min(o.arrival) from outcomes o
 join decisions d on d.tenant_id = o.tenant_id and d.occurred_at = o.decided_at
     and d.decision_id = o.decision_id
 where o.tenant_id = :tenant and o.arrival >= :since and o.arrival < :until
-    and o.score is not null and o.occurred_at > :after and d.slo_name = :slo and d.should_continue
+    and o.score is not null and least(o.occurred_at, d.occurred_at + :answered) > :after
+    and d.slo_name = :slo and d.should_continue
 """
+ANSWERED_WITHIN = timedelta(minutes=10)
 
 
 # A holder whose machine is gone is found out by the server in some 25 s, not in two hours.
 DEAD_HOLDERS = """
 set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3
 """
+
+
+def took_too_long(error: Unavailable) -> bool:
+    """Whether a statement ran into its timeout, so that Postgres itself is not away."""
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    return isinstance(cause, psycopg.errors.QueryCanceled)
 
 
 class OneWatcher:
@@ -175,9 +185,11 @@ class PostgresWatching:
         """The place, `until` at most, before which it is known which answers were kept.
 
         Scores that were reported later than `after` of decisions with several attempts wait,
-        and what arrived behind them.
+        and what arrived behind them; those dated ahead no longer than ten minutes from the
+        decision.
         """
-        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "until": until}
+        asked: dict[str, Any] = {"tenant": tenant_id, "slo": slo_name, "since": since}
+        asked |= {"until": until, "answered": ANSWERED_WITHIN}
         with tenant_scope(self._engine, tenant_id) as connection:
             first = connection.scalar(text(UNSETTLED), asked | {"after": after})
         return until if first is None else int(first)

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,13 +15,16 @@ from uuid import UUID
 import numpy as np
 import orjson
 import psycopg
+from sqlalchemy import Engine, text
 
 from router.ids import uuid7
 from router.serving.telemetry import logger
 from router.slo import Slo
+from router.store.engine import DatabaseRole, connect, tenant_scope
 from router.store.promise_seams import InForce
 from router.store.seams import Record
 from router.store.shipping import copy_into_logs
+from router.store.watching import PostgresWatching
 from router.types import Arm, Catalog, Model
 from tests.kit import serving_bundles
 from tests.kit.bundles import KEY
@@ -101,6 +104,23 @@ def receiver(*answers: tuple[int, str]) -> Iterator[Receiver]:
         thread.join()
 
 
+class SlowWatching(PostgresWatching):
+    """Asks so much about one slo that Postgres ends the statement."""
+
+    def __init__(self, engine: Engine, slo_name: str) -> None:
+        super().__init__(engine)
+        self._slow = slo_name
+
+    def settled(
+        self, tenant_id: UUID, slo_name: str, since: int, until: int, after: datetime
+    ) -> int:
+        if slo_name == self._slow:
+            with tenant_scope(self._engine, tenant_id) as connection:
+                connection.execute(text("set local statement_timeout = 50"))
+                connection.execute(text("select pg_sleep(5)"))
+        return super().settled(tenant_id, slo_name, since, until, after)
+
+
 class World:
     """A tenant "acme" with policy 1 active, whose interactions the tests make up."""
 
@@ -127,7 +147,7 @@ class World:
         self.policy_version = 0
 
     def put(self, **slo: object) -> Slo:
-        """Writes the slo "chat"."""
+        """Writes the slo "chat", or another name."""
         wanted = Slo.from_mapping({"name": "chat", **slo})
         return self._admin.slos.put(self.tenant_id, wanted, base_version=None, actor="test")
 
@@ -163,10 +183,13 @@ class World:
             copy_into_logs(connection, payloads)
 
     @contextmanager
-    def watcher(self, webhook: Webhook | None = None) -> Iterator[Watcher]:
-        """A watcher of this database."""
-        with opened(self.dsn) as stores:
+    def watcher(self, webhook: Webhook | None = None, slow: str = "") -> Iterator[Watcher]:
+        """A watcher of this database; statements on the `slow` slo run into their timeout."""
+        with opened(self.dsn) as usual:
+            engine = connect(self.dsn, role=DatabaseRole.TRAINER)
+            stores = replace(usual, watching=SlowWatching(engine, slow)) if slow else usual
             yield Watcher(stores, Policies(stores, {}), log=logger(), webhook=webhook)
+            engine.dispose()
 
     def in_force(self, name: str = "chat") -> InForce:
         """What the database holds of an slo."""
