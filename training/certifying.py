@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import orjson
@@ -51,15 +51,18 @@ def certificate(
     *,
     pool: Sequence[str] = (),
     window: Window | None = None,
+    look: int | None = None,
     seed: int = 0,
 ) -> Certificate:
     """Certifies the slo's floor from outcomes that the policy has not learnt from.
 
     `pool` holds queries without outcomes, drawn like those of the dataset: the policy's
     predictions for them sharpen the certificate. The same arguments give the same one.
+    Where outcomes grow and are looked at again, `look` counts from 1: all such certificates
+    together are false with a chance of 1 - the slo's confidence at most.
     Raises InvalidInput when there is nothing to certify, or nothing to certify from.
     """
-    asked = _asked(slo)
+    asked = replace(_asked(slo), look=look)
     found = shown(policy, dataset, slo, pool=pool, seed=seed)
     digest = hashlib.sha256(dataset.digest.encode())
     digest.update(orjson.dumps([slo.to_mapping(), list(pool), seed], default=str))

@@ -13,19 +13,22 @@ from typing import Any
 
 import structlog
 
-from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError
+from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError, Unavailable
 from router.policy.novelty import NOVEL
 from router.store.arrivals import CONTINUED_WITHIN
 from router.store.promise_seams import MonitorRecord
-from training.watch_certifying import Cut, Subject, inputs, write_up
+from router.store.watching import took_too_long
+from training.watch_certifying import Cut, Subject, inputs, looks_of, write_up
 from training.watch_monitoring import Event, Kept, begun, has_grown, kept_of, record_of
-from training.watch_plan import Plan, Policies, Stores, Watched, read_plan
+from training.watch_plan import STATEMENT_TIMEOUT_S, Plan, Policies, Stores, Watched, read_plan
 from training.watch_webhook import Webhook
 
 ACTOR = "watcher"
 SETTLED_AFTER = CONTINUED_WITHIN + timedelta(seconds=5)
 IDLE_WRITE = timedelta(minutes=1)
+MOST_LOOKS = 1_000
 PAUSE_AFTER_FAILURE = timedelta(minutes=1)
+PAUSE_AFTER_TIMEOUT = PAUSE_AFTER_FAILURE + timedelta(seconds=STATEMENT_TIMEOUT_S)
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 Log = structlog.typing.FilteringBoundLogger
@@ -54,6 +57,7 @@ class Watcher:
         self._plan: Plan | None = None
         self._revisions: object = None
         self._resting: dict[tuple[str, str], datetime] = {}
+        self._tried: dict[tuple[str, str], datetime] = {}
 
     @property
     def watched(self) -> Sequence[Watched]:
@@ -76,8 +80,9 @@ class Watcher:
             changed += self._guarded(watched, with_event, now) or ()
             self._tell(watched, now)
         due = [each for each in self._due(plan, now) if not self._rests(each, now)]
-        made = due[:1]
+        made = sorted(due, key=lambda each: self._tried.get(_name(each), _ALWAYS))[:1]
         for watched in made:
+            self._tried[_name(watched)] = now
             self._guarded(watched, partial(self._certify, plan, watched, horizon, now), now)
         return Turn(certified=made, changed=changed, more=bool(made))
 
@@ -105,6 +110,10 @@ class Watcher:
             self._revisions = None
         except InvalidInput as error:
             self._rest(watched, now, error.message)
+        except Unavailable as error:
+            if not took_too_long(error):
+                raise
+            self._rest(watched, now, error.message, pause=PAUSE_AFTER_TIMEOUT)
         except LeadlineError:
             raise
         except Exception as error:  # noqa: BLE001 (other slos must be watched)
@@ -189,6 +198,9 @@ class Watcher:
         return lacking + grown
 
     def _certify(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> None:
+        known = self._stores.promises.certificates(
+            watched.tenant.tenant_id, watched.slo.name, MOST_LOOKS
+        )
         subject = Subject(
             tenant_id=watched.tenant.tenant_id,
             slo=watched.slo,
@@ -197,6 +209,7 @@ class Watcher:
             catalog_revision=plan.catalog_revision,
             horizon=horizon,
             before=watched.certificate,
+            looks=looks_of(known, (watched.slo.version, plan.policy.version)),
         )
         record = write_up(subject, self._stores.watching, now=now)
         self._stores.promises.write_certificate(record, actor=ACTOR)
@@ -210,9 +223,11 @@ class Watcher:
             said=record.body["message"],
         )
 
-    def _rest(self, watched: Watched, now: datetime, why: str) -> None:
+    def _rest(
+        self, watched: Watched, now: datetime, why: str, pause: timedelta = PAUSE_AFTER_FAILURE
+    ) -> None:
         """Leaves an slo alone for a while that could not be watched."""
-        self._resting[_name(watched)] = now + PAUSE_AFTER_FAILURE
+        self._resting[_name(watched)] = now + pause
         tenant, slo = _name(watched)
         self._log.error("slo not watched for a minute", tenant=tenant, slo=slo, why=why)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
 from router.errors import InvalidInput
 from router.ids import derived_uuid7
-from router.policy.certificate import Certificate, Status, Window
+from router.policy.certificate import Certificate, Status, Window, share_of
 from router.policy.hedging import needed
 from router.policy.novelty import is_novel
 from router.policy.policy import Policy
@@ -22,9 +22,6 @@ from router.types import PolicyRecord
 from training.certifying import VARIANCE, certificate
 from training.dataset import Dataset
 from training.sources import from_batches
-
-LEAST_OWN = 300
-"""With fewer scored decisions of its own an slo is certified from all of its tenant's."""
 
 MOST_NEEDED = 10_000_000
 
@@ -56,7 +53,7 @@ class Subject:
     """What is to be certified, for whom, and under which policy.
 
     `before` is the certificate in force, and what arrived before the place `horizon` is there
-    to be read.
+    to be read. `looks` were taken at interactions for these versions before.
     """
 
     tenant_id: UUID
@@ -66,23 +63,25 @@ class Subject:
     catalog_revision: int
     horizon: int
     before: CertificateRecord | None
+    looks: int = 0
 
 
 def write_up(subject: Subject, watching: PostgresWatching, *, now: datetime) -> CertificateRecord:
     """The certificate of the slo under the policy, or of why there is none.
 
-    Its body is the certificate with `inputs`: whose interactions these were, since when and
-    why, and how many were unlike those of training. The same inputs give the same id.
+    Only the slo's own interactions count: other slos' queries are drawn unlike its own. The
+    body is the certificate with `inputs`: since when interactions counted and why, how many
+    were unlike those of training, and the number of the look. The same inputs give the same
+    id.
     """
     slo, cut = subject.slo, subject.cut
-    rows, own = _rows(subject, watching)
-    found = _certificate(subject, rows)
+    rows = watching.scored(subject.tenant_id, slo.name, cut.since)
+    found, look = _looked(subject, rows)
     inputs = {
-        "whose": "slo" if own == len(rows) else "tenant",
+        "look": look,
         "since": cut.since.isoformat(),
         "since_is": cut.why,
-        "interactions": len(rows),
-        "own": own,
+        "own": len(rows),
         "novel": sum(map(is_novel, rows.novelty)),
         "catalog_revision": subject.catalog_revision,
         "horizon": subject.horizon,
@@ -109,26 +108,27 @@ def inputs(record: CertificateRecord) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _rows(subject: Subject, watching: PostgresWatching) -> tuple[ScoredRows, int]:
-    """The slo's own interactions, or all of the tenant's while its own are few; and how few."""
-    since = subject.cut.since
-    own = watching.scored(subject.tenant_id, subject.slo.name, since)
-    if len(own) >= LEAST_OWN:
-        return own, len(own)
-    return watching.scored(subject.tenant_id, "", since), len(own)
+def looks_of(records: Iterable[CertificateRecord], versions: tuple[int, int]) -> int:
+    """How many looks were taken at interactions for the versions of an slo and of the policy."""
+    same = [each for each in records if (each.slo_version, each.policy_version) == versions]
+    counted = [inputs(each).get("look") for each in same]
+    return max([counted.count(None), *(int(look) for look in counted if look is not None)])
 
 
-def _certificate(subject: Subject, rows: ScoredRows) -> Certificate:
+def _looked(subject: Subject, rows: ScoredRows) -> tuple[Certificate, int]:
+    """The certificate and the number of its look; where nothing was to see it spends none."""
     times = rows.batch["occurred_at"].to_pylist()
-    window = Window(since=min(times), until=max(times)) if times else None
-    if window is None:
-        why = "no outcome yet of a query that the policy was not trained on"
-        return _nothing(subject, 0, None, why)
+    if not times:
+        why = "no outcome of its own yet of a query that the policy was not trained on"
+        return _nothing(subject, 0, None, why), subject.looks
+    window, look = Window(since=min(times), until=max(times)), subject.looks + 1
     try:
         table = from_batches([rows.batch], skip_bad_rows=True).table
-        return certificate(subject.policy, Dataset.from_table(table), subject.slo, window=window)
+        dataset = Dataset.from_table(table)
+        found = certificate(subject.policy, dataset, subject.slo, window=window, look=look)
     except InvalidInput as error:
-        return _nothing(subject, len(rows), window, error.message)
+        return _nothing(subject, len(rows), window, error.message), subject.looks
+    return replace(found, message=f"{found.message} (look {look} at own outcomes)"), look
 
 
 def _nothing(subject: Subject, rows: int, window: Window | None, why: str) -> Certificate:
@@ -162,7 +162,8 @@ def _needs(subject: Subject) -> int | None:
     if tradeoff is None or slo.min_accuracy is None:
         return None
     gap = float(tradeoff.accuracy.max()) - slo.min_accuracy
-    count = needed(VARIANCE, gap, 1.0 - slo.confidence) if gap > 0.0 else MOST_NEEDED
+    level = (1.0 - slo.confidence) * share_of(subject.looks + 1)
+    count = needed(VARIANCE, gap, level) if gap > 0.0 else MOST_NEEDED
     return count if count < MOST_NEEDED else None
 
 

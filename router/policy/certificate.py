@@ -128,16 +128,21 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is to be certified: `floor` is on the mean score, or a share of the reference arm's."""
+    """What is to be certified: `floor` is on the mean score, or a share of the reference arm's.
+
+    The `look` is the number of this one among all looks at interactions that grow; None
+    where there is but one.
+    """
 
     floor: float
     confidence: float
     reference_arm: str = ""
+    look: int | None = None
 
     @property
     def level(self) -> float:
-        """The chance of a false certificate."""
-        return 1.0 - self.confidence
+        """The chance of a false certificate at this look."""
+        return (1.0 - self.confidence) * share_of(self.look)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +154,11 @@ class Origin:
     left_out: int = 0
     unlabelled_n: int = 0
     window: Window | None = None
+
+
+def share_of(look: int | None) -> float:
+    """The share of the level that a look spends: 6 / (pi look)^2, which adds up to 1; None: all."""
+    return 1.0 if look is None else 6.0 / (np.pi * look) ** 2
 
 
 def cheapest(passing: Mask) -> NDArray[np.intp]:

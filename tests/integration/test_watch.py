@@ -40,6 +40,12 @@ def certificate(acme: World) -> Certificate:
     return Certificate.from_mapping(found.body)
 
 
+def look(acme: World) -> int:
+    found = acme.in_force().certificate
+    assert found is not None
+    return int(found.body["inputs"]["look"])
+
+
 def test_a_floor_that_holds_is_certified_from_recorded_outcomes(acme: World) -> None:
     slo = acme.put(min_accuracy=0.5)
     decided = acme.decided(slo, 450)
@@ -76,6 +82,22 @@ def test_too_little_evidence_is_said_with_its_number_and_grows_into_a_certificat
         acme.scored(acme.decided(slo, 400), 0.9)
         catch_up(watcher)
         assert certificate(acme).certified
+        assert certificate(acme).message.endswith("(look 2 at own outcomes)")
+        assert certificate(acme).confidence == slo.confidence
+        assert look(acme) == 2
+        acme.put(min_accuracy=0.6)
+        catch_up(watcher)
+        assert look(acme) == 1
+
+
+def test_other_slos_queries_certify_nothing(acme: World) -> None:
+    other = acme.put(name="easy", min_accuracy=0.5)
+    acme.scored(acme.decided(other, 300), 1.0)
+    slo = acme.put(min_accuracy=0.5)
+    acme.scored(acme.decided(slo, 8), 1.0)
+    with acme.watcher() as watcher:
+        catch_up(watcher)
+    assert (certificate(acme).status, certificate(acme).n) == (Status.NOT_CERTIFIABLE, 8)
 
 
 def test_what_taught_the_policy_and_what_has_no_propensity_certifies_nothing(acme: World) -> None:
@@ -101,6 +123,31 @@ def test_an_answer_that_was_given_up_counts_as_wrong(acme: World) -> None:
         later = datetime.now(UTC) + timedelta(minutes=2)
         catch_up(watcher, later)
         assert acme.kept().monitor.tally.mean == 1.0
+
+
+def test_an_outcome_dated_ahead_keeps_a_monitor_waiting_ten_minutes_at_most(acme: World) -> None:
+    slo = acme.put(min_accuracy=0.5)
+    ahead = datetime.now(UTC) + timedelta(days=3)
+    decided = acme.decided(slo, 30, should_continue=True)
+    acme.ship([outcome(each, score=1.0, occurred_at=ahead) for each in decided])
+    with acme.watcher() as watcher:
+        catch_up(watcher)
+        assert acme.kept().monitor.tally.outcomes == 0
+        catch_up(watcher, datetime.now(UTC) + timedelta(minutes=11))
+    assert acme.kept().monitor.tally.outcomes == 30
+
+
+def test_one_slow_slo_rests_and_keeps_no_other_waiting(acme: World) -> None:
+    for name in ("a slow one", "chat"):
+        acme.scored(acme.decided(acme.put(name=name, min_accuracy=0.5), 60), 0.9)
+    now = datetime.now(UTC)
+    with acme.watcher(slow="a slow one") as watcher:
+        catch_up(watcher, now)
+        assert acme.kept().monitor.tally.outcomes == 60
+        assert acme.in_force("a slow one").monitor is None
+    with acme.watcher() as watcher:
+        catch_up(watcher, now)
+    assert acme.kept("a slow one").monitor.tally.outcomes == 60
 
 
 def test_a_broken_floor_is_audited_and_told_once(acme: World) -> None:

@@ -116,6 +116,22 @@ def test_a_higher_floor_or_confidence_never_takes_a_cheaper_value(
     assert not (sure.certified and not loose.certified)
 
 
+def test_all_looks_together_are_false_no_more_often_than_stated() -> None:
+    """A mean at the floor itself is looked at again and again while its sample grows."""
+    looks = [30 * 1.5**number for number in range(8)]
+    luck = np.random.default_rng(4).random((round(looks[-1]), 400)) < 0.7
+    spent = [Asked(floor=0.7, confidence=0.9, look=look + 1).level for look in range(len(looks))]
+    assert sum(spent) < 0.1
+    assert Asked(floor=0.7, confidence=0.9).level == pytest.approx(0.1)
+    ever = [
+        passed(Sample(values=luck[: round(rows)].astype(float)), 0.7, level)
+        for rows, level in zip(looks, spent, strict=True)
+    ]
+    assert np.any(ever, axis=0).mean() <= 0.1 + 0.03
+    found = certify(curve(2_000), Asked(floor=0.75, confidence=0.95, look=9), ORIGIN)
+    assert (found.status, found.confidence) == (Status.CERTIFIED, 0.95)
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
 def test_the_walk_stops_at_the_first_failure_from_the_safe_end(passing: list[bool]) -> None:
     place = len(passing)

@@ -20,7 +20,7 @@ from router.serving.assignment import Assignment
 from router.store.promise_seams import Fresh, FreshOutcome
 from router.types import PolicyRecord, PolicyState
 from tests.kit.records import NOW, TENANT, certificate, monitor
-from training.watch_certifying import Cut
+from training.watch_certifying import Cut, looks_of
 from training.watch_monitoring import Kept, has_grown, kept_of, record_of
 from training.watch_webhook import signature
 
@@ -116,6 +116,16 @@ def test_evidence_has_grown_by_half_or_at_all_in_a_day(
     now = NOW + timedelta(hours=hours)
     assert has_grown(record, kept, now) is grown
     assert not has_grown(record, replace(kept, certificate_id="another"), now)
+
+
+def test_looks_are_counted_by_versions_of_the_slo_and_the_policy() -> None:
+    bodies: list[dict[str, Any]] = [{"inputs": {"look": look}} for look in (3, 2, 1, 0)]
+    same = [certificate(TENANT, slo_version=2, policy_version=7, body=body) for body in bodies]
+    other = certificate(TENANT, slo_version=3, policy_version=7, body={"inputs": {"look": 9}})
+    assert looks_of([other, *same], (2, 7)) == 3
+    assert looks_of([other, *same], (4, 7)) == 0
+    old = certificate(TENANT, slo_version=2, policy_version=7, body={})
+    assert looks_of([old, old], (2, 7)) == 2
 
 
 def test_an_event_says_what_changed_and_stands_in_the_record_itself() -> None:
