@@ -61,11 +61,11 @@ def test_logged_propensities_are_those_of_the_draws(
 ) -> None:
     slo = replace(slo, allowed_regions=(), on_infeasible=OnInfeasible.BEST_EFFORT)
     greedy = decide(predicted, slo, CURVE)
-    draws = (np.arange(4_000) + 0.5) / 4_000
+    draws = (np.arange(1_000) + 0.5) / 1_000
     explored = [explore(greedy, rate, float(draw)) for draw in draws]
     shares = np.bincount([choice.index for choice in explored], minlength=24) / len(draws)
     for choice in explored:
-        assert choice.propensity == pytest.approx(shares[choice.index], abs=2e-3)
+        assert choice.propensity == pytest.approx(shares[choice.index], abs=8e-3)
         assert choice.index == greedy.index or greedy.feasible[choice.index]
 
 
