@@ -1,13 +1,9 @@
 """How each model's backend does now, from what attempts showed of it. Pure: time is an argument.
 
-Slowdown. An attempt shows the logarithm of its latency over the median that was predicted
-for it. The estimate is the median of a model's last 64, where one counts half as much when
-16 newer ones have ended, or 10 s have passed (a pause counts as at most 5 s, so that
-nothing is forgotten for want of news). It moves away from 1 only when it is more than 3
-standard errors and a factor of 1.2 from it, and is then shrunk towards 1 by how uncertain
-it is: log slowdown = m t^2 / (t^2 + se^2), se = 1.25 spread / sqrt(n), t = log 2.
+Slowdown. It is estimated, as `slowdown.py` says, from a model's last 64 attempts. Beyond them
+the oldest goes of the tenant that has most, so that none drives out what others saw.
 
-Circuit. A model whose attempts fail, at least three and at least half by the same weights,
+Circuit. A model whose attempts fail, at least three and at least half by such weights,
 is open: not available. Where another tenant's attempts mostly do well at the same time it
 is not, since then it is not the backend that fails but how it is called. Two attempts in
 turn that began after it opened and did not fail close it.
@@ -26,18 +22,17 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from router.conditions import Backend
+from router.policy.slowdown import HALF_LIFE_S, aged, ages, estimated
 from router.types import Floats
 
 MOST_KEPT = 64
-HALF_LIFE_ATTEMPTS, HALF_LIFE_S, LONGEST_PAUSE_S = 16.0, 10.0, 5.0
-LEAST_FACTOR, LEAST_ERRORS, LEAST_ATTEMPTS = 1.2, 3.0, 3
-SLOWEST, FASTEST = 32.0, 0.5
 FAILED_SHARE, LEAST_FAILED, GOOD_TO_CLOSE = 0.5, 3, 2
 FIRST_PROBE_S, LONGEST_PROBE_S = 2.0, 20.0
 CLEARLY_QUICKER = 0.75
@@ -45,10 +40,6 @@ FORGOTTEN_S = 600.0
 
 PROBED = Backend()
 """What a model that is probed is named with: as if it did as predicted."""
-
-_SPREAD, _SPREAD_COUNTS = 0.6, 4.0
-_LEAST_SPREAD = 0.1
-_PRIOR = math.log(2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +125,17 @@ class Track:
                 self._interval_s = FIRST_PROBE_S
             if self.opened_s is not None and what.started_s >= self.opened_s:
                 self._try_to_close(what)
-        del self._kept[:-MOST_KEPT]
+        self._let_go()
         if self.opened_s is None:
             self._open_when_failing()
         self.slowdown = self._estimate()
+
+    def _let_go(self) -> None:
+        counts = Counter(each.tenant for each in self._kept)
+        while len(self._kept) > MOST_KEPT:
+            most = max(counts.values())
+            place = next(i for i, each in enumerate(self._kept) if counts[each.tenant] == most)
+            counts[self._kept.pop(place).tenant] -= 1
 
     def _forget(self, now_s: float) -> None:
         """Forgets all after a long time without news."""
@@ -177,8 +175,11 @@ class Track:
 
     def _estimate(self) -> float:
         timed = [each for each in self._kept if each.log_ratio is not None]
-        ended_s = np.array([each.ended_s for each in timed])
-        return estimated(np.array([each.log_ratio for each in timed]), _weights(ended_s))
+        return estimated(
+            np.array([each.log_ratio for each in timed]),
+            np.array([each.ended_s for each in timed]),
+            [each.tenant for each in timed],
+        )
 
 
 def _ended_s(what: Seen) -> float:
@@ -192,33 +193,8 @@ def _failed_share(several: Sequence[Seen]) -> float:
 
 def _weights(ended_s: Floats) -> Floats:
     """How much each of some attempts counts (n,), of those that ended at rising times; sum 1."""
-    if not len(ended_s):
-        return ended_s
-    pauses = np.minimum(np.diff(ended_s), LONGEST_PAUSE_S) / HALF_LIFE_S + 1.0 / HALF_LIFE_ATTEMPTS
-    halvings = np.concatenate((np.cumsum(pauses[::-1])[::-1], [0.0]))
-    weights = np.exp2(-halvings)
-    return np.asarray(weights / weights.sum())
-
-
-def estimated(log_ratios: Floats, weights: Floats) -> float:
-    """The slowdown that log ratios (n,) with weights (n,) of sum 1 show, as the module says."""
-    if len(weights) < LEAST_ATTEMPTS:
-        return 1.0
-    count = 1.0 / float(weights @ weights)
-    middle = _median(log_ratios, weights)
-    spread = 1.48 * _median(np.abs(log_ratios - middle), weights)
-    spread = (_SPREAD_COUNTS * _SPREAD + count * spread) / (_SPREAD_COUNTS + count)
-    error = 1.25 * max(spread, _LEAST_SPREAD) / math.sqrt(count)
-    if abs(middle) < max(math.log(LEAST_FACTOR), LEAST_ERRORS * error):
-        return 1.0
-    shrunk = middle * _PRIOR**2 / (_PRIOR**2 + error**2)
-    return min(max(math.exp(shrunk), FASTEST), SLOWEST)
-
-
-def _median(values: Floats, weights: Floats) -> float:
-    order = np.argsort(values)
-    place = int(np.searchsorted(np.cumsum(weights[order]), 0.5))
-    return float(values[order[min(place, len(values) - 1)]])
+    weights = aged(ages(ended_s))
+    return np.asarray(weights / weights.sum()) if len(weights) else weights
 
 
 class Backends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -89,6 +90,58 @@ def test_the_slowdown_is_the_ratio_to_what_was_predicted(factor: float) -> None:
     track = Track()
     track.saw(noisy(factor, 200, seed=3))
     assert track.slowdown == pytest.approx(factor, rel=0.25)
+
+
+LIES = (math.log(500.0), math.log(1e-3))
+
+
+@given(st.sampled_from((*LIES, 0.0)), st.permutations("abc"), st.sampled_from([1, 4]))
+def test_one_lying_tenant_among_three_moves_nothing(
+    lie: float, tenants: list[str], times: int
+) -> None:
+    honest, liar = tenants[:2], tenants[2]
+    truth = [replace(each, tenant=honest[n % 2]) for n, each in enumerate(noisy(1.0, 60, seed=8))]
+    lies = [
+        Seen(ended_s=each.ended_s, started_s=0.0, log_ratio=lie, tenant=liar)
+        for each in truth
+        for _ in range(times)
+    ]
+    track = Track()
+    for place in range(0, 60, 5):
+        track.saw([*truth[place : place + 5], *lies[place * times : (place + 5) * times]])
+        assert track.slowdown == 1.0
+
+
+def test_a_tenant_alone_and_most_of_three_are_believed() -> None:
+    alone, three = Track(), Track()
+    slow = noisy(4.0, 90, seed=9)
+    alone.saw(replace(each, tenant="a") for each in slow[:12])
+    assert alone.slowdown == pytest.approx(4.0, rel=0.3)
+    three.saw(replace(each, tenant="abc"[n % 3]) for n, each in enumerate(slow) if n % 3)
+    three.saw(replace(each, tenant="a", log_ratio=0.0) for n, each in enumerate(slow) if not n % 3)
+    assert three.slowdown == pytest.approx(4.0, rel=0.35)
+
+
+def test_of_two_tenants_that_disagree_the_one_that_is_nearer_to_normal_is_believed() -> None:
+    track, slow = Track(), noisy(6.0, 60, seed=10)
+    track.saw(
+        replace(each, tenant="ab"[n % 2], log_ratio=each.log_ratio if n % 2 else 0.0)
+        for n, each in enumerate(slow)
+    )
+    assert track.slowdown == 1.0
+
+
+def test_many_tenants_of_few_attempts_each_are_heard_together() -> None:
+    track = Track()
+    track.saw(replace(each, tenant=str(n)) for n, each in enumerate(noisy(4.0, 60, seed=11)))
+    assert track.slowdown == pytest.approx(4.0, rel=0.3)
+
+
+def test_a_tenant_that_reports_most_drives_out_nothing_that_others_saw() -> None:
+    track = Track()
+    track.saw(replace(each, tenant="quiet") for each in noisy(1.0, 8, seed=12))
+    track.saw(replace(shown(2.0 + n / 1e3, 500.0), tenant="loud") for n in range(1_000))
+    assert track.slowdown == 1.0
 
 
 def test_few_attempts_or_single_wild_ones_say_nothing() -> None:
