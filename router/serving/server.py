@@ -80,7 +80,9 @@ def furnish(
     threads = Threads(settings.default_deadline_s)
     verifying = Threads(VERIFY_S, late="the policy is not promoted: it was not verified", threads=1)
     rehearsing = Threads(REHEARSE_S, late="the slo was not rehearsed", threads=1)
-    tenants = TenantDirectory(stores.tenants, stores.slos, stores.promises, threads)
+    tenants = TenantDirectory(
+        stores.tenants, stores.slos, stores.promises, threads, floors=metrics.floors
+    )
     bundles = Bundles(stores.registry, stores.trusted, load_embedder())
     reloader = Reloader(
         catalog=stores.catalog,

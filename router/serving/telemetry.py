@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from router.conditions import Backend
+from router.conditions import Backend, MonitorState, Promise
 from router.types import Decision
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
 SLOW_CALL_S = 0.25
+FLOOR_STATES = (MonitorState.HOLDING, MonitorState.AT_RISK, MonitorState.BROKEN)
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -121,6 +124,21 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self._floor_state = Gauge(
+            "leadline_floor_state",
+            "What outcomes say of an slo's accuracy floor: 0 holding, 1 at risk, 2 broken",
+            ("tenant_id", "slo"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self._floor_certified = Gauge(
+            "leadline_floor_certified",
+            "1 while the newest certificate of the slo's version certifies its accuracy floor",
+            ("tenant_id", "slo"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self._floors: dict[UUID, Mapping[str, Promise | None]] = {}
         self._by_decision: dict[tuple[str, int, str], Counter] = {}
 
     def of(self, method: str) -> tuple[Callable[[str], None], Callable[[float], None]]:
@@ -157,6 +175,24 @@ class Metrics:
         """Shows how far a budget is spent, and its price."""
         self._spent_share.labels(tenant_id, slo, period).set(spent)
         self._price.labels(tenant_id, slo, period).set(price)
+
+    def floors(self, tenant_id: UUID, floors: Mapping[str, Promise | None]) -> None:
+        """Shows what is promised of a tenant's floors, by slo; None is nothing as yet.
+
+        An slo that has no floor any more shows NaN, since figures that several processes
+        share cannot be removed.
+        """
+        for name in self._floors.get(tenant_id, {}).keys() - floors.keys():
+            self._show_floor(tenant_id, name, state=math.nan, certified=math.nan)
+        for name, promise in floors.items():
+            state = MonitorState.HOLDING if promise is None else promise.monitor
+            certified = promise is not None and promise.value_usd is not None
+            self._show_floor(tenant_id, name, state=FLOOR_STATES.index(state), certified=certified)
+        self._floors[tenant_id] = floors
+
+    def _show_floor(self, tenant_id: UUID, slo: str, *, state: float, certified: float) -> None:
+        self._floor_state.labels(str(tenant_id), slo).set(state)
+        self._floor_certified.labels(str(tenant_id), slo).set(certified)
 
     def reloaded(self, result: str) -> None:
         """Counts a reload: done, refused or failed."""

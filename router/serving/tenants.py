@@ -14,8 +14,8 @@ from uuid import UUID
 from router.conditions import Promise
 from router.serving.promised import NamedPromises, promised
 from router.serving.threads import Threads
-from router.slo import Slo
-from router.store.promise_seams import Promises
+from router.slo import AccuracyScope, Slo
+from router.store.promise_seams import InForce, Promises
 from router.store.seams import Slos, Tenants
 from router.types import Identity
 
@@ -25,6 +25,8 @@ MOST_EAGER = 1_000
 MOST_OLD_VERSIONS = 1_000
 
 NamedSlos = Mapping[str, Slo]
+Floors = Mapping[str, Promise | None]
+"""What is promised of each floor on the average, by slo; None where nothing is as yet."""
 
 
 class TenantDirectory:
@@ -41,9 +43,11 @@ class TenantDirectory:
         promises: Promises,
         threads: Threads,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        floors: Callable[[UUID, Floors], None] | None = None,
     ) -> None:
         self._store, self._slo_store, self._threads, self._clock = tenants, slos, threads, clock
-        self._promise_store = promises
+        self._promise_store, self._floors = promises, floors
         self._promises: dict[UUID, NamedPromises] = {}
         self._identities: dict[bytes, Identity] = {}
         self._strangers: dict[bytes, float] = {}
@@ -148,9 +152,26 @@ class TenantDirectory:
             slos = MappingProxyType({slo.name: slo for slo in self._slo_store.current(tenant_id)})
             self._promises[tenant_id] = self._promise_store.current(tenant_id)
             self._slos[tenant_id] = slos
+            if self._floors is not None:
+                self._floors(tenant_id, _floors(slos, self._promises[tenant_id]))
         return slos
 
     def _remember_stranger(self, fingerprint: bytes) -> None:
         if len(self._strangers) >= MOST_NEGATIVE:
             self._strangers = {}
         self._strangers[fingerprint] = self._clock() + NEGATIVE_S
+
+
+def _floors(slos: NamedSlos, promises: NamedPromises) -> Floors:
+    """By each floor's newest certificate, whatever policy that is for."""
+    return {
+        name: _newest(slo, promises.get(name))
+        for name, slo in slos.items()
+        if slo.has_floor and slo.accuracy_scope is AccuracyScope.AVERAGE
+    }
+
+
+def _newest(slo: Slo, found: InForce | None) -> Promise | None:
+    if found is None or found.certificate is None:
+        return None
+    return promised(found, slo, found.certificate.policy_version)

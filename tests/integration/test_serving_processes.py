@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from router.slo import Slo
 from router.types import Role
 from router.v1 import catalog_pb2
 from router.v1 import router_pb2 as pb
@@ -73,6 +74,10 @@ def test_a_drain_under_load_loses_nothing_and_a_crashed_worker_comes_back(
 
     with Admin(dsn) as admin:
         admin.seed(catalog(), "default")
+        tenant = admin.tenants.identify("default")
+        assert tenant is not None
+        slo = Slo(name="chat", min_accuracy=0.5)
+        admin.slos.put(tenant.tenant_id, slo, base_version=None, actor="test")
     with serving(tmp_path, dsn, workers="2", metrics_port=str(metrics_port)) as server:
         before = server.worker_pids()
         threads = [threading.Thread(target=ask, args=(server.address,)) for _ in range(3)]
@@ -97,6 +102,8 @@ def test_a_drain_under_load_loses_nothing_and_a_crashed_worker_comes_back(
     for name in ("leadline_requests_total", "leadline_decisions_total", "leadline_shipped_rows"):
         assert name in figures
     assert "leadline_worker_restarts_total 1.0" in figures
+    for name in ("leadline_floor_state", "leadline_floor_certified"):
+        assert f'{name}{{slo="chat",tenant_id="{tenant.tenant_id}"}} 0.0' in figures
     arrived = {str(row[0]) for row in rows(dsn, "select decision_id from decisions")}
     assert len(acknowledged) > 50
     assert acknowledged <= arrived
