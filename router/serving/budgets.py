@@ -29,6 +29,7 @@ from router.store.promise_seams import Budgets
 from router.types import Decision, Query
 
 TURN_S = 1.0
+MOST_FILLS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class Wallets:
         if not hopeless and not wallet.away:
             filling = self._fill_soon(wallet)
             if broke:
-                await asyncio.shield(filling)
+                await self._filled_up(wallet, filling)
         if wallet.away and wallet.usable_micro_usd < needs.cheapest_micro_usd:
             raise Unavailable(
                 f"what this worker holds of the budgets of slo {slo.name!r:.80} is spent, and "
@@ -257,6 +258,15 @@ class Wallets:
             self._filling[place] = filling
             filling.add_done_callback(lambda done: self._filled(place, done))
         return filling
+
+    async def _filled_up(self, wallet: Wallet, filling: asyncio.Task[None]) -> None:
+        """Waits for the lease, and for further ones where it was asked for before all had come."""
+        for _ in range(MOST_FILLS):
+            await asyncio.shield(filling)
+            with self._lock:
+                if not wallet.broke() or wallet.stuck() or wallet.away:
+                    return
+            filling = self._fill_soon(wallet)
 
     def _filled(self, place: tuple[UUID, str], done: asyncio.Task[None]) -> None:
         if self._filling.get(place) is done:

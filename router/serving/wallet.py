@@ -45,6 +45,13 @@ class Needs:
     cheapest_micro_usd: int
     dearest_micro_usd: int
 
+    def and_of(self, others: Needs) -> Needs:
+        """What covers both."""
+        return Needs(
+            cheapest_micro_usd=max(self.cheapest_micro_usd, others.cheapest_micro_usd),
+            dearest_micro_usd=max(self.dearest_micro_usd, others.dearest_micro_usd),
+        )
+
 
 class Wallet:
     """The accounts of an slo's current periods, and those that close when their attempts end.
@@ -122,7 +129,8 @@ class Wallet:
             self._known[size] = _needs(table, self.slo, 1 << size)
         needs = self._known[size]
         if needs is not None:
-            self.needs, self._used_s = needs, now_s
+            self.needs = needs.and_of(self.needs) if self.coming else needs
+            self._used_s = now_s
             self.coming += decisions
         return needs
 
@@ -157,6 +165,14 @@ class Wallet:
         """Whether a lease would not help, since of some period's budget nothing is left."""
         return any(
             not account.left_micro_usd and not self._covers(account)
+            for account in self.accounts.values()
+        )
+
+    def stuck(self) -> bool:
+        """Whether some period's budget, of which nothing is left, is too little for all."""
+        coming_micro_usd = self.needs.cheapest_micro_usd * max(self.coming, 1)
+        return any(
+            not account.left_micro_usd and account.usable_micro_usd < coming_micro_usd
             for account in self.accounts.values()
         )
 

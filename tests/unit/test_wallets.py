@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,9 +50,13 @@ class Postgres:
     def __init__(self, outbox: MemoryOutbox) -> None:
         self.budgets, self._costs = MemoryBudgets(), MemoryCosts(MemoryLog(outbox))
         self.away, self.calls = False, 0
+        self.leasing, self.lets = threading.Event(), threading.Event()
+        self.lets.set()
 
     def lease(self, *row: Any, cap_micro_usd: int, ask_micro_usd: int) -> int:
         self._reach()
+        self.leasing.set()
+        self.lets.wait(5.0)
         return self.budgets.lease(*row, cap_micro_usd=cap_micro_usd, ask_micro_usd=ask_micro_usd)
 
     def settle(self, *row: Any, spent_micro_usd: int, give_back_micro_usd: int) -> None:
@@ -485,6 +490,23 @@ def test_a_decision_comes_too_late_for_what_another_has_reserved(fleet: Fleet) -
     with pytest.raises(Infeasible) as raised:
         fleet.workers[0].reserve(TENANT, late, POLICY.table)
     assert raised.value.reason == "BUDGET_EXHAUSTED"
+
+
+def test_whoever_comes_while_a_lease_is_asked_for_gets_what_they_need_too(fleet: Fleet) -> None:
+    slo, wallets, store = a_slo(50.0), fleet.workers[0], fleet.store
+    store.lets.clear()
+
+    async def come() -> None:
+        early = asyncio.ensure_future(wallets.ready(TENANT, slo, POLICY.table, QUERY))
+        assert await asyncio.to_thread(store.leasing.wait, 5.0)
+        late = wallets.ready(TENANT, slo, POLICY.table, QUERY, decisions=5_000)
+        asyncio.get_running_loop().call_later(0.01, store.lets.set)
+        await asyncio.gather(early, late)
+
+    asyncio.run(come())
+    held = wallets.held(TENANT, slo)
+    assert held is not None
+    assert held.left_usd >= 5_000 * min(MOST) / 1e6
 
 
 def test_an_slo_without_budgets_asks_nobody(fleet: Fleet) -> None:
