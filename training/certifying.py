@@ -83,7 +83,7 @@ def shown(
     """What the dataset shows of the decisions at every value. Raises as `certificate` does."""
     if policy.tradeoff is None:
         raise InvalidInput("it has learnt no trade-off; train one first", field="policy")
-    values_usd = policy.tradeoff.value_usd
+    values_usd, share = policy.tradeoff.value_usd, slo.min_relative_accuracy or 0.0
     made = decided(policy, dataset.queries, slo, values_usd)
     log = Log.of(dataset, policy)
     scored = log.scored(made)
@@ -100,6 +100,7 @@ def shown(
     known = scored.take(rng.permutation(np.flatnonzero(usable)))
     groups = _groups(_expected(policy, pool, slo, values_usd), len(known), rng) if pool else None
     sample, reference = sample_of(known, log, slo, groups)
+    untried = (1.0 - known.tried).mean(axis=0)
     return Shown(
         candidates=Candidates(
             value_usd=values_usd,
@@ -107,6 +108,8 @@ def shown(
             effective_n=known.effective[: len(values_usd)],
             sample=sample,
             reference=reference,
+            referred=_referred(known, log) if slo.reference_arm else None,
+            untried=untried[: len(values_usd)] + share * untried[-1],
         ),
         made=made,
         left_out=len(np.setdiff1d(np.arange(len(dataset.queries)), known.query)),
@@ -136,6 +139,17 @@ def sample_of(known: Scored, log: Log, slo: Slo, groups: Groups | None) -> tuple
         variance=VARIANCE * (len(log.seen) if weighted else 1),
     )
     return sample, reference
+
+
+def _referred(known: Scored, log: Log) -> Sample:
+    """What is known of the reference arm, no more than its accuracy: else 0, where 1 stood in."""
+    weighted = log.table is None
+    return Sample(
+        values=known.value[:, -1:] - (1.0 - known.tried[:, -1:]),
+        controls=known.own[:, -1:] if weighted else None,
+        most_control=log.most_weight,
+        variance=VARIANCE * (len(log.seen) if weighted else 1),
+    )
 
 
 def _expected(policy: Policy, texts: Sequence[str], slo: Slo, values_usd: Floats) -> Floats:

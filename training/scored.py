@@ -17,7 +17,8 @@ from training.decided import Decided
 class Scored:
     """What n interactions are worth under each of k targets; all arrays (n, k).
 
-    A target's mean `value` is its mean accuracy, or on a bandit log no more than that.
+    A target's mean `value` is its mean accuracy, or on a bandit log no more than that; then
+    `tried` is the share of it that the log can show, 1 on a full-information log.
     `own` has mean zero exactly and follows the value, `expected` is what is predicted of
     the target for the interaction's query (n,). Weights are 1 on a full-information log.
     """
@@ -27,6 +28,7 @@ class Scored:
     own: Floats
     expected: Floats
     weight: Floats
+    tried: Floats
 
     def __len__(self) -> int:
         return len(self.query)
@@ -41,7 +43,7 @@ class Scored:
             query=self.query,
             **{
                 name: np.concatenate((getattr(self, name), getattr(other, name)), axis=1)
-                for name in ("value", "own", "expected", "weight")
+                for name in ("value", "own", "expected", "weight", "tried")
             },
         )
 
@@ -141,6 +143,7 @@ class Log:
             own=_trusted(weight, shown) * (weight * predicted - promised),
             expected=made.mean(made.accuracy)[query],
             weight=weight,
+            tried=shown,
         )
 
 
@@ -152,6 +155,7 @@ def _read(made: Decided, table: Floats) -> Scored:
         own=np.zeros_like(value),
         expected=made.mean(made.accuracy),
         weight=np.ones_like(value),
+        tried=np.ones_like(value),
     )
 
 

@@ -24,6 +24,9 @@ from router.types import Floats, Mask
 MOST_NEEDED = 10_000_000
 """A need of more interactions than so many is not worth a number."""
 
+MOST_UNTRIED = 0.5
+"""Interactions that show less of a value than this tell nothing of it."""
+
 
 class Status(StrEnum):
     """What a certificate says of its floor.
@@ -65,7 +68,8 @@ class Certificate:
     answer, is at least `lower_bound`; `estimate` is the best guess of it, `cost_usd` what
     such a decision is expected to cost. `floor` is what was asked; where that is a share of
     what `reference_arm` reaches, it is that share of the arm's estimated mean, and what
-    holds is that accuracy - share x the arm's is at least `lower_bound` - `floor`. Where
+    holds is that accuracy - share x the arm's is at least `lower_bound` - `floor`; the arm's
+    mean is at least `reference_bound`, with half the chance to be wrong. Where
     nothing is certified the value is the dearest, which is the safe side. `effective_n` is
     what n interactions of a bandit log are worth; `needed_n` is about how many certify,
     half of the time. `left_out` counts queries that have no outcome for an arm that may be
@@ -77,6 +81,7 @@ class Certificate:
     floor: float
     reference_arm: str = ""
     reference_share: float | None = None
+    reference_bound: float | None = None
     confidence: float
     estimate: float
     lower_bound: float
@@ -104,7 +109,8 @@ class Certificate:
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Self:
         """Reads what `to_mapping` wrote. Raises KeyError, TypeError or ValueError."""
-        known = {item.name: value[item.name] for item in fields(cls)}
+        known = {"reference_bound": None, **value}
+        known = {item.name: known[item.name] for item in fields(cls)}
         window = known["window"]
         known["window"] = None if window is None else Window.from_mapping(window)
         return cls(**known | {"status": Status(known["status"])})
@@ -117,6 +123,8 @@ class Candidates:
     `sample` holds what each interaction is worth under each value: its score, or for a
     relative floor its score less the share of the reference arm's, whose estimated mean
     times the share is `reference`. `cost_usd` and `effective_n` (k,) follow `value_usd` (k,).
+    `referred` holds no more than what the reference arm alone is worth; `untried` (k,) is
+    how much more the mean may be, for what the log never tried counts as the worst.
     """
 
     value_usd: Floats
@@ -124,6 +132,8 @@ class Candidates:
     effective_n: Floats
     sample: Sample
     reference: float = 0.0
+    referred: Sample | None = None
+    untried: Floats | float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,20 +185,23 @@ def certify(candidates: Candidates, asked: Asked, origin: Origin) -> Certificate
 
     There is at least one interaction.
     """
-    sample, reference = candidates.sample, candidates.reference
+    sample, reference, referred = candidates.sample, candidates.reference, candidates.referred
     threshold = 0.0 if asked.reference_arm else asked.floor
     found = int(cheapest(passed(sample, threshold, asked.level)))
     place = min(found, len(candidates.value_usd) - 1)
+    estimate = reference + float(sample.corrected[:, place].mean())
     status, needed_n = Status.CERTIFIED, None
     if found > place:
-        status, needed_n = _failed(sample, threshold, asked.level)
-    estimate = reference + float(sample.corrected[:, place].mean())
+        status, needed_n = _failed(candidates, threshold, asked.level)
+    blind = status is Status.NOT_CERTIFIABLE and _is_blind(candidates, threshold, asked.level)
+    said = _message(status, asked, len(sample), needed_n, estimate)
     return Certificate(
         status=status,
-        message=_message(status, asked, len(sample), needed_n, estimate),
+        message=_never_tried(len(sample)) if blind else said,
         floor=reference + threshold,
         reference_arm=asked.reference_arm,
         reference_share=asked.floor if asked.reference_arm else None,
+        reference_bound=lower_bound(referred, asked.level / 2.0) if referred else None,
         confidence=asked.confidence,
         estimate=min(max(estimate, 0.0), 1.0),
         lower_bound=reference + _bound(sample, found, threshold, asked.level),
@@ -216,18 +229,31 @@ def _bound(sample: Sample, found: int, threshold: float, level: float) -> float:
     return max(threshold, min(every))
 
 
-def _failed(sample: Sample, threshold: float, level: float) -> tuple[Status, int | None]:
+def _failed(candidates: Candidates, threshold: float, level: float) -> tuple[Status, int | None]:
     """Whether any value may reach the threshold, and about how many interactions would show it."""
-    estimate, variance = _moments(sample)
-    best = estimate + ndtri(1.0 - level) * np.sqrt(variance / len(sample))
-    if (best < threshold).all():
+    sample = candidates.sample
+    if (_best(sample, level) + candidates.untried < threshold).all():
         return Status.INFEASIBLE, None
+    estimate, variance = _moments(sample)
     gap = float(estimate[-1]) - threshold
     if gap <= 0.0:
         return Status.NOT_CERTIFIABLE, None
     count = needed(float(variance[-1]), gap, level)
     known = len(sample) < count < MOST_NEEDED
     return Status.NOT_CERTIFIABLE, _rounded(count) if known else None
+
+
+def _best(sample: Sample, level: float) -> Floats:
+    """What the means may be at most, about, (k,)."""
+    estimate, variance = _moments(sample)
+    return np.asarray(estimate + ndtri(1.0 - level) * np.sqrt(variance / len(sample)))
+
+
+def _is_blind(candidates: Candidates, threshold: float, level: float) -> bool:
+    """Whether more of such interactions would not help: what may be enough was never tried."""
+    sample, tried = candidates.sample, np.asarray(candidates.untried) <= MOST_UNTRIED
+    enough = _moments(sample)[0] >= threshold
+    return not bool((enough | tried & (_best(sample, level) >= threshold)).any())
 
 
 def _moments(sample: Sample) -> tuple[Floats, Floats]:
@@ -241,6 +267,13 @@ def _rounded(count: int) -> int:
     """Two digits are all that such a guess is worth."""
     step: int = 10 ** max(len(str(count)) - 2, 0)
     return -(-count // step) * step
+
+
+def _never_tried(rows: int) -> str:
+    return (
+        f"not certifiable: n = {rows:,}, and the log has never tried what this "
+        "would take; set exploration_rate"
+    )
 
 
 def _message(status: Status, asked: Asked, rows: int, needed_n: int | None, estimate: float) -> str:

@@ -122,7 +122,7 @@ def _logged(
 
 
 def _side_by_side(scored: Sequence[Scored]) -> Scored:
-    names = ("value", "own", "expected", "weight")
+    names = ("value", "own", "expected", "weight", "tried")
     return Scored(
         query=scored[0].query,
         **{

@@ -14,6 +14,7 @@ from router import pipeline
 from router.conditions import Conditions, Promise
 from router.errors import InvalidInput
 from router.policy.certificate import Status
+from router.policy.hedging import lower_bound
 from router.policy.policy import Policy, static_policy
 from router.slo import AccuracyScope, OnInfeasible, Slo
 from router.types import Bounds, Catalog, Floats, Query
@@ -165,9 +166,17 @@ def test_a_bandit_log_certifies_with_its_effective_sample_size() -> None:
 def test_arms_that_the_log_could_not_pick_count_as_wrong() -> None:
     """Every row picked the small model for certain: nothing is known of the large one."""
     rows = [{**row, "propensity": 1.0} for row in fresh().rows if row["model"] == "small"]
-    found = certificate(policy(), logs.dataset(rows), Slo(min_accuracy=0.6))
-    assert not found.certified
-    assert found.estimate < 0.1
+    for floor in (0.6, 0.9):
+        found = certificate(policy(), logs.dataset(rows), Slo(min_accuracy=floor))
+        assert found.status is Status.NOT_CERTIFIABLE
+        assert "the log has never tried what this would take" in found.message
+        assert "set exploration_rate" in found.message
+        assert found.estimate < 0.1
+
+
+def test_a_floor_beyond_what_a_log_has_tried_at_random_is_infeasible() -> None:
+    found = certificate(policy(), bandit().dataset, Slo(min_accuracy=0.97))
+    assert found.status is Status.INFEASIBLE, found.message
 
 
 def test_weights_that_fall_short_of_their_mean_lose_their_controls() -> None:
@@ -187,6 +196,8 @@ def test_a_relative_floor_is_certified_by_the_difference() -> None:
     assert found.certified, found.message
     assert found.reference_arm == key
     assert found.reference_share == 0.9
+    assert found.reference_bound is not None
+    assert mean - 0.1 < found.reference_bound < mean
     assert found.floor == pytest.approx(0.9 * mean)
     assert _truth(found.value_usd) >= 0.9 * float(fresh().probability[:, 2].mean()) - 1e-9
     absolute = certificate(policy(), dataset, Slo(min_accuracy=found.floor))
@@ -196,7 +207,10 @@ def test_a_relative_floor_is_certified_by_the_difference() -> None:
 def test_a_relative_floor_on_a_bandit_log_counts_what_is_not_known_against_it() -> None:
     dataset = bandit().dataset
     relative = Slo(min_relative_accuracy=0.5, reference_arm=LARGE)
-    sample = shown(policy(), dataset, relative).candidates.sample
+    known = shown(policy(), dataset, relative).candidates
+    sample = known.sample
+    assert known.referred is not None
+    assert 0.0 < lower_bound(known.referred, 0.025) < fresh().probability[:, 1].mean()
     assert sample.values.min() >= sample.least - 1e-9
     assert sample.controls is not None
     assert sample.controls.max() <= sample.most_control
