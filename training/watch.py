@@ -125,7 +125,11 @@ class Watcher:
         """Counts what has arrived, in as many batches as it takes."""
         changed: list[Event] = []
         since = watched.monitor.seen_until if watched.monitor else 0
-        kept = None if self._rests(watched, now) else _kept(plan, watched)
+        if self._rests(watched, now):
+            return changed
+        kept = _kept(plan, watched)
+        if kept is None and _fits(plan, watched):
+            self._await(watched, horizon)
         while kept is not None:
             after = now - SETTLED_AFTER
             named = watched.tenant.tenant_id, watched.slo.name
@@ -137,6 +141,17 @@ class Watcher:
             kept = counted if since < ends < until else None
             since = ends
         return changed
+
+    def _await(self, watched: Watched, horizon: int) -> None:
+        """Counts what has been scored since a certificate that leaves no floor to monitor."""
+        if watched.certificate is None:
+            return
+        known = int(inputs(watched.certificate).get("horizon", 0))
+        since = max(watched.awaited_until, known)
+        if since < horizon:
+            named = watched.tenant.tenant_id, watched.slo.name
+            watched.awaited += self._stores.watching.scored_since(*named, since, horizon)
+            watched.awaited_until = horizon
 
     def _counted(self, watched: Watched, kept: Kept, since: int, until: int) -> tuple[Kept, int]:
         """The monitor with a batch of what arrived, and where the batch ends."""
@@ -214,6 +229,7 @@ class Watcher:
         record = write_up(subject, self._stores.watching, now=now)
         self._stores.promises.write_certificate(record, actor=ACTOR)
         watched.certificate = record
+        watched.awaited, watched.awaited_until = 0, horizon
         self._log.info(
             "slo certified",
             tenant=watched.tenant.name,
@@ -252,7 +268,8 @@ def _grown(plan: Plan, watched: Watched, now: datetime) -> bool:
         return False
     if inputs(watched.certificate).get("catalog_revision") != plan.catalog_revision:
         return True
-    return has_grown(watched.certificate, kept_of(watched.monitor), now)
+    kept = kept_of(watched.monitor)
+    return has_grown(watched.certificate, kept, now, awaited=watched.awaited)
 
 
 def _kept(plan: Plan, watched: Watched) -> Kept | None:

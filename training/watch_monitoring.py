@@ -22,6 +22,7 @@ from training.watch_certifying import inputs, later
 
 MOST_UNTOLD = 100
 LEAST_GROWTH = 20
+MOST_CONFIDENCE = 0.9999
 ONCE_A_DAY = timedelta(days=1)
 
 Event = Mapping[str, Any]
@@ -103,35 +104,45 @@ def kept_of(record: MonitorRecord | None) -> Kept | None:
 def floor_of(slo: Slo, certificate: CertificateRecord) -> float | None:
     """What outcomes are held against; None where a relative floor is not certified yet.
 
-    A relative floor is a share of what the certificate estimates of the reference arm.
+    A relative floor is a share of what the reference arm reaches at least.
     """
     if slo.min_accuracy is not None:
         return slo.min_accuracy
-    if certificate.body.get("status") != Status.CERTIFIED:
+    bound = certificate.body.get("reference_bound")
+    if certificate.body.get("status") != Status.CERTIFIED or bound is None:
         return None
-    return min(float(certificate.body["floor"]), 1.0)
+    return min((slo.min_relative_accuracy or 0.0) * float(bound), 1.0)
 
 
 def begun(slo: Slo, certificate: CertificateRecord) -> Kept | None:
-    """A new monitor; None where there is no floor to watch."""
+    """A new monitor; None where there is no floor to watch.
+
+    That of a relative floor may be wrong half as often, as its reference's bound may be.
+    """
     floor = floor_of(slo, certificate)
     if floor is None or floor <= 0.0:
         return None
+    confidence = slo.confidence if slo.min_accuracy is not None else 0.5 + slo.confidence / 2.0
     return Kept(
-        monitor=Monitor(floor=floor, confidence=slo.confidence),
+        monitor=Monitor(floor=floor, confidence=min(confidence, MOST_CONFIDENCE)),
         slo_version=certificate.slo_version,
         policy_version=certificate.policy_version,
         certificate_id=str(certificate.certificate_id),
     )
 
 
-def has_grown(certificate: CertificateRecord, kept: Kept | None, now: datetime) -> bool:
-    """Whether enough has come since the certificate: half as much again, or any in a day."""
-    if kept is None or kept.certificate_id != str(certificate.certificate_id):
-        return False
+def has_grown(
+    certificate: CertificateRecord, kept: Kept | None, now: datetime, *, awaited: int = 0
+) -> bool:
+    """Whether enough has come since the certificate: half as much again, or any in a day.
+
+    `awaited` scored decisions came where no monitor of the certificate counts them.
+    """
+    ours = kept is not None and kept.certificate_id == str(certificate.certificate_id)
+    fresh = kept.fresh if kept is not None and ours else awaited
     own = int(inputs(certificate).get("own", 0))
     aged = now - certificate.created_at >= ONCE_A_DAY
-    return kept.fresh >= (1 if aged else max(LEAST_GROWTH, own / 2))
+    return fresh >= (1 if aged else max(LEAST_GROWTH, own / 2))
 
 
 def record_of(

@@ -79,12 +79,18 @@ def opened(dsn: str) -> Iterator[Stores]:
 
 @dataclass(slots=True, kw_only=True)
 class Watched:
-    """One slo of a tenant, with its newest certificate and its monitor as last read or written."""
+    """One slo of a tenant, with its newest certificate and its monitor as last read or written.
+
+    Where no floor is there to monitor yet, `awaited` scored decisions have arrived since the
+    certificate, until the place `awaited_until`.
+    """
 
     tenant: Tenant
     slo: Slo
     certificate: CertificateRecord | None
     monitor: MonitorRecord | None
+    awaited: int = 0
+    awaited_until: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,13 @@ from decisions
 where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
     and slo_version = :slo_version and policy_version = :policy_version
 """
+SCORED_SINCE = """
+select count(distinct o.decision_id) from outcomes o
+join decisions d on d.tenant_id = o.tenant_id and d.occurred_at = o.decided_at
+    and d.decision_id = o.decision_id
+where o.tenant_id = :tenant and o.arrival >= :since and o.arrival < :until
+    and o.score is not null and d.slo_name = :slo and d.propensity > 0
+"""
 # A reporter's clock may stand ahead; a decision's own time bounds what waits on that.
 UNSETTLED = """
 select min(o.arrival) from outcomes o
@@ -178,6 +185,12 @@ class PostgresWatching:
         with tenant_scope(self._engine, tenant_id) as connection:
             usual, apart = connection.execute(text(DECIDED), asked).one()
         return int(usual), int(apart)
+
+    def scored_since(self, tenant_id: UUID, slo_name: str, since: int, until: int) -> int:
+        """How many decisions with a propensity got a score between two places of arrival."""
+        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "until": until}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            return int(connection.scalar(text(SCORED_SINCE), asked) or 0)
 
     def settled(
         self, tenant_id: UUID, slo_name: str, since: int, until: int, after: datetime

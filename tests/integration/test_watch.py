@@ -260,13 +260,26 @@ def test_a_relative_floor_is_watched_once_its_reference_is_known(acme: World) ->
     with acme.watcher() as watcher:
         catch_up(watcher)
         assert acme.in_force().monitor is None
-        acme.scored(acme.decided(slo, 600), 0.8)
-        watcher.turn(datetime.now(UTC))
+        acme.scored(acme.decided(slo, 30), 0.2)
+        catch_up(watcher)
+        assert (certificate(acme).n, certificate(acme).certified) == (30, False)
+        assert acme.in_force().monitor is None
+        acme.scored(acme.decided(slo, 2_000), 0.9)
+        catch_up(watcher)
+    assert certificate(acme).certified, certificate(acme).message
+    assert acme.kept().monitor.floor < certificate(acme).floor
+    assert acme.kept().monitor.floor == pytest.approx(0.45, abs=0.05)
+
+
+def test_a_log_that_never_explored_asks_for_exploration(acme: World) -> None:
+    slo = acme.put(min_accuracy=0.5)
+    small = {"arm": "small:single", "model": "small", "propensity": 1.0}
+    acme.scored(acme.decided(slo, 200, **small), 0.9)
     with acme.watcher() as watcher:
-        catch_up(watcher, datetime.now(UTC) + timedelta(days=2))
-    assert not certificate(acme).certified or acme.kept().monitor.floor == pytest.approx(
-        0.4, abs=0.05
-    )
+        catch_up(watcher)
+    found = certificate(acme)
+    assert found.certified or "set exploration_rate" in found.message, found.message
+    assert found.status is not Status.INFEASIBLE
 
 
 def test_the_static_policy_is_watched_and_not_certified(acme: World) -> None:

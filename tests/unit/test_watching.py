@@ -17,11 +17,12 @@ from router.errors import ConfigurationError
 from router.policy.monitoring import Monitor
 from router.policy.novelty import NOVEL
 from router.serving.assignment import Assignment
+from router.slo import Slo
 from router.store.promise_seams import Fresh, FreshOutcome
 from router.types import PolicyRecord, PolicyState
 from tests.kit.records import NOW, TENANT, certificate, monitor
 from training.watch_certifying import Cut, looks_of
-from training.watch_monitoring import Kept, has_grown, kept_of, record_of
+from training.watch_monitoring import Kept, begun, has_grown, kept_of, record_of
 from training.watch_webhook import signature
 
 KEPT = Kept(monitor=Monitor(floor=0.8), slo_version=3, policy_version=7)
@@ -116,6 +117,7 @@ def test_evidence_has_grown_by_half_or_at_all_in_a_day(
     now = NOW + timedelta(hours=hours)
     assert has_grown(record, kept, now) is grown
     assert not has_grown(record, replace(kept, certificate_id="another"), now)
+    assert has_grown(record, None, now, awaited=new) is grown
 
 
 def test_looks_are_counted_by_versions_of_the_slo_and_the_policy() -> None:
@@ -126,6 +128,17 @@ def test_looks_are_counted_by_versions_of_the_slo_and_the_policy() -> None:
     assert looks_of([other, *same], (4, 7)) == 0
     old = certificate(TENANT, slo_version=2, policy_version=7, body={})
     assert looks_of([old, old], (2, 7)) == 2
+
+
+def test_a_relative_floor_is_held_to_what_its_reference_reaches_at_least() -> None:
+    slo = Slo(name="chat", min_relative_accuracy=0.5, reference_arm="a", confidence=0.9)
+    body = {"status": "certified", "floor": 0.4, "reference_bound": 0.7}
+    kept = begun(slo, certificate(TENANT, body=body))
+    assert kept is not None
+    assert kept.monitor.floor == pytest.approx(0.35)
+    assert kept.monitor.confidence == pytest.approx(0.95)
+    assert begun(slo, certificate(TENANT, body=body | {"reference_bound": 0.0})) is None
+    assert begun(slo, certificate(TENANT, body=body | {"status": "not_certifiable"})) is None
 
 
 def test_an_event_says_what_changed_and_stands_in_the_record_itself() -> None:
