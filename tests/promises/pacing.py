@@ -1,33 +1,33 @@
-"""A day of bursty traffic in simulated time: workers that lease one budget and pace it.
+"""A day of bursty traffic in simulated time: serving's own wallets, over one budget.
 
 `python -m tests.promises.pacing` prints each case.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
-from router.policy.pacing import (
-    EVEN,
-    Demand,
-    Pace,
-    Purse,
-    ask_micro_usd,
-    cost_multiplier,
-    elapsed_share,
-    spare_micro_usd,
-)
-from router.store.memory import MemoryBudgets
-from router.store.promise_seams import Budgets
+from router.ids import uuid7
+from router.policy.policy import static_policy
+from router.serving.budgets import Wallets
+from router.serving.telemetry import Metrics, logger
+from router.serving.threads import Threads
+from router.slo import Slo
+from router.store.costs import MemoryCosts
+from router.store.memory import MemoryBudgets, MemoryLog, MemoryOutbox
+from router.types import Arm, Catalog, Model, Query
 from tests.promises.bursts import (
     DAY_S,
+    LIST_USD,
     MICRO,
     MOST_OVER_EXPECTED,
     QUERIES,
@@ -41,167 +41,165 @@ from tests.promises.bursts import (
 
 LOOK_S = 10
 START = datetime(2026, 3, 2, tzinfo=UTC)
-TENANT, SLO = UUID(int=1), "chat"
+TENANT, QUERY = UUID(int=1), Query(text="", input_tokens=512)
 
 
-@dataclass(slots=True, kw_only=True)
-class Worker:
-    """One worker: its purse, its pace, and the attempts that it waits for."""
-
-    budgets: Budgets
-    budget_micro_usd: int
-    paced: bool
-    demand: Demand
-    look_s: int = LOOK_S
-    purse: Purse = field(default_factory=Purse)
-    pace: Pace = field(default_factory=Pace)
-    per_s_micro_usd: float = 0.0
-    left_micro_usd: int = 0
-    running: list[tuple[float, int, int]] = field(default_factory=list)
-
-    def tick(self, now: datetime, second: float) -> None:
-        """Reports what was spent, gives back or leases, and looks at the pace."""
-        recent = self.purse.spent_micro_usd / self.look_s
-        self.per_s_micro_usd += 0.2 * (recent - self.per_s_micro_usd)
-        self.finish(second)
-        spare = spare_micro_usd(
-            self.purse,
-            left_micro_usd=self.left_micro_usd,
-            per_s_micro_usd=self.per_s_micro_usd,
+def _catalog() -> Catalog:
+    """One arm per price of the list, whose answer may cost a few times that."""
+    models = tuple(
+        Model(
+            name=f"m{place}",
+            tier=place,
+            input_usd_per_mtok=0.0,
+            output_usd_per_mtok=float(usd * MOST_OVER_EXPECTED * 1e3),
+            max_output_tokens=1_000,
         )
-        self._settle(spare)
-        self.lease(0)
-        committed = self.budget_micro_usd - self.left_micro_usd
-        if self.paced:
-            self.pace = self.pace.look(
-                budget_micro_usd=self.budget_micro_usd,
-                spent_micro_usd=committed - self.purse.free_micro_usd,
-                elapsed=elapsed_share("day", now),
-                demand=self.demand,
-            )
+        for place, usd in enumerate(LIST_USD)
+    )
+    return Catalog(models=models, arms=tuple(Arm(model=m.name, strategy="single") for m in models))
 
-    def lease(self, need_micro_usd: int) -> None:
-        """Takes a lease where it holds too little."""
-        ask = partial(ask_micro_usd, self.purse, per_s_micro_usd=self.per_s_micro_usd)
-        asked = ask(left_micro_usd=self.left_micro_usd, need_micro_usd=need_micro_usd)
-        if not asked:
-            return
-        granted = self.budgets.lease(
-            TENANT,
-            SLO,
-            "day",
-            START,
-            cap_micro_usd=self.budget_micro_usd,
-            ask_micro_usd=asked,
+
+TABLE = static_policy(_catalog()).table
+
+
+class Fleet:
+    """Workers over one store, with a clock that moves by hand."""
+
+    def __init__(self, *, paced: bool, look_s: int) -> None:
+        self.now, self._paced, self._look_s = START, paced, look_s
+        self._next, self.day, self.highest = START, START, 0
+        self.budgets, self._threads = MemoryBudgets(), Threads(5.0, threads=1)
+        self._running: list[tuple[datetime, int, UUID, float]] = []
+        self.workers = [self._worker() for _ in range(WORKERS)]
+
+    def _worker(self) -> Wallets:
+        metrics, untold = Metrics(CollectorRegistry()), MemoryCosts(MemoryLog(MemoryOutbox()))
+        return Wallets(
+            self.budgets, untold, self._threads, metrics, logger(), clock=lambda: self.now
         )
-        self.purse = self.purse.leased(granted)
-        self.left_micro_usd = max(self.left_micro_usd - granted, 0)
 
-    def _settle(self, spare: int) -> None:
-        self.budgets.settle(
-            TENANT,
-            SLO,
-            "day",
-            START,
-            spent_micro_usd=self.purse.spent_micro_usd,
-            give_back_micro_usd=spare,
-        )
-        self.purse = self.purse.settled(spare)
-        record = self.budgets.spent(TENANT, START)[0]
-        self.left_micro_usd = max(self.budget_micro_usd - record.leased_micro_usd, 0)
+    def close(self) -> None:
+        """Ends the thread that leases."""
+        self._threads.close()
 
-    def answer(self, traffic: Traffic, query: int) -> int | None:
+    def wait_until(self, when: datetime) -> None:
+        """Lets time pass: attempts end, and every worker takes its turns."""
+        while self._next <= when:
+            self._finish(self._next)
+            self._note_leased()
+            for worker in self.workers:
+                worker.turn(self.now)
+            self._next += timedelta(seconds=self._look_s)
+        self._finish(when)
+
+    def _note_leased(self) -> None:
+        for each in self.budgets.spent(TENANT, self.day):
+            self.highest = max(self.highest, each.leased_micro_usd)
+
+    def _finish(self, when: datetime) -> None:
+        while self._running and self._running[0][0] <= when:
+            ended, worker, decision_id, cost_usd = heapq.heappop(self._running)
+            self.now = max(self.now, ended)
+            self.workers[worker].spent(TENANT, decision_id, 0, cost_usd)
+        self.now = max(self.now, when)
+
+    def price(self, slo: Slo, worker: int = 0) -> float:
+        """What a dollar counts for at a worker."""
+        held = self.workers[worker].held(TENANT, slo)
+        return held.cost_multiplier if held is not None and self._paced else 1.0
+
+    async def answer(self, slo: Slo, traffic: Traffic, query: int) -> int | None:
         """The arm that the query gets, None where not even the cheapest can be paid."""
-        expected = traffic.expected_usd[query]
-        most = np.ceil(expected * MOST_OVER_EXPECTED * MICRO)
-        price = cost_multiplier((self.pace,))
-        worth = VALUE_USD * traffic.accuracy[query] - price * expected
-        best = int(worth.argmax())
-        if most[best] > self.purse.free_micro_usd:
-            self.lease(int(most[best]))
-        payable = most <= self.purse.free_micro_usd
+        place = int(traffic.worker[query])
+        worker, expected = self.workers[place], traffic.expected_usd[query]
+        await worker.ready(TENANT, slo, TABLE, QUERY)
+        held = worker.held(TENANT, slo)
+        assert held is not None
+        most = expected * MOST_OVER_EXPECTED
+        payable = np.ceil(most * MICRO) <= round(held.left_usd * MICRO)
         if not payable.any():
             return None
+        worth = VALUE_USD * traffic.accuracy[query] - self.price(slo, place) * expected
         arm = int(np.where(payable, worth, -np.inf).argmax())
-        reserved = self.purse.reserve(int(most[arm]))
-        assert reserved is not None
-        self.purse = reserved
-        cost = int(np.ceil(traffic.cost_usd[query, arm] * MICRO))
-        ends = traffic.second[query] + traffic.took_s[query]
-        heapq.heappush(self.running, (float(ends), int(most[arm]), cost))
+        decision_id = uuid7(self.now)
+        worker.reserve_next(
+            TENANT,
+            slo,
+            decision_id,
+            0,
+            expected_usd=float(expected[arm]),
+            most_usd=float(most[arm]),
+        )
+        ends = self.now + timedelta(seconds=float(traffic.took_s[query]))
+        cost_usd = float(traffic.cost_usd[query, arm])
+        heapq.heappush(self._running, (ends, place, decision_id, cost_usd))
         return arm
-
-    def finish(self, second: float) -> None:
-        """Books the attempts that have ended by now."""
-        while self.running and self.running[0][0] <= second:
-            _, reserved, cost = heapq.heappop(self.running)
-            self.purse = self.purse.spend(reserved, cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """How a day ended. `most_leased` is the highest share of the budget that was ever leased."""
+    """How a day ended, by what its attempts did cost, and by what workers said that they did.
+
+    `most_leased` is the highest share of the budget that was ever leased.
+    """
 
     name: str
     accuracy: float
     spent: float
+    settled: float
     most_leased: float
     unanswered: float
-    paces: tuple[Pace, ...]
+    price: float
 
     def __str__(self) -> str:
         return (
             f"{self.name}: accuracy {self.accuracy:.4f}, spent {self.spent:.2%} of the budget "
             f"(leased at most {self.most_leased:.2%}), {self.unanswered:.1%} unanswered, "
-            f"mean price {np.exp(np.mean([pace.mean_log_price for pace in self.paces])):.2f}"
+            f"mean price {self.price:.2f}"
         )
 
 
-def spend_a_day(
-    traffic: Traffic,
-    budget_usd: float,
-    *,
-    name: str,
-    paced: bool,
-    demand: Demand = EVEN,
-    paces: Sequence[Pace] = (Pace(),) * WORKERS,
-    look_s: int = LOOK_S,
-) -> Day:
-    """The day on workers that share the budget, and pace it or stop where it ends."""
-    budgets, budget = MemoryBudgets(), round(budget_usd * MICRO)
-    worker = partial(
-        Worker, budgets=budgets, budget_micro_usd=budget, paced=paced, demand=demand, look_s=look_s
-    )
-    workers = [worker(left_micro_usd=budget, pace=pace) for pace in paces]
-    right = unanswered = next_look = highest = 0
+async def _spend(fleet: Fleet, slo: Slo, traffic: Traffic, start: datetime, name: str) -> Day:
+    right, unanswered, spent_usd, prices = 0, 0, 0.0, []
+    fleet.day, fleet.highest = start, 0
     for query, second in enumerate(traffic.second):
-        while next_look <= second:
-            highest = max(highest, _look(workers, next_look))
-            next_look += look_s
-        mine = workers[int(traffic.worker[query])]
-        mine.finish(second)
-        arm = mine.answer(traffic, query)
+        fleet.wait_until(start + timedelta(seconds=float(second)))
+        arm = await fleet.answer(slo, traffic, query)
         unanswered += arm is None
-        right += arm is not None and bool(traffic.luck[query] < traffic.accuracy[query, arm])
-    for late in range(next_look, DAY_S + 180, look_s):
-        highest = max(highest, _look(workers, late))
-    record = budgets.spent(TENANT, START)[0]
+        if arm is not None:
+            right += bool(traffic.luck[query] < traffic.accuracy[query, arm])
+            spent_usd += float(traffic.cost_usd[query, arm])
+        prices.append(fleet.price(slo))
+    fleet.wait_until(start + timedelta(seconds=DAY_S + 180))
+    records = {each.starts_at: each for each in fleet.budgets.spent(TENANT, start)}
+    budget = slo.budgets_usd["day"] * MICRO
     return Day(
         name=name,
         accuracy=right / len(traffic.second),
-        spent=record.spent_micro_usd / budget,
-        most_leased=highest / budget,
+        spent=spent_usd * MICRO / budget,
+        settled=records[start].spent_micro_usd / budget,
+        most_leased=fleet.highest / budget,
         unanswered=unanswered / len(traffic.second),
-        paces=tuple(each.pace for each in workers),
+        price=float(np.exp(np.mean(np.log(prices)))),
     )
 
 
-def _look(workers: Sequence[Worker], second: int) -> int:
-    """Lets every worker look at its budget; returns what is leased then."""
-    now = START + timedelta(seconds=min(second, DAY_S - 1))
-    for worker in workers:
-        worker.tick(now, second)
-    return workers[0].budgets.spent(TENANT, START)[0].leased_micro_usd
+def spend_days(
+    days: Mapping[str, Traffic], budget_usd: float, *, paced: bool, look_s: int = LOOK_S
+) -> list[Day]:
+    """Days in turn on workers that share a daily budget, and pace it or stop where it ends."""
+    fleet = Fleet(paced=paced, look_s=look_s)
+    slo = Slo(name="chat", version=1, budget_usd_per_day=budget_usd)
+
+    async def spend() -> list[Day]:
+        starts = [START + timedelta(days=day) for day in range(len(days))]
+        named = zip(days.items(), starts, strict=True)
+        return [await _spend(fleet, slo, each, start, name) for (name, each), start in named]
+
+    try:
+        return asyncio.run(spend())
+    finally:
+        fleet.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +220,7 @@ class Days:
     def capped(self) -> bool:
         """Whether no more than the budget was ever leased or spent."""
         days = (self.first, self.second, self.hard_stop)
-        return all(max(day.spent, day.most_leased) <= 1.0 for day in days)
+        return all(max(day.spent, day.settled, day.most_leased) <= 1.0 for day in days)
 
     def __str__(self) -> str:
         free = ", a free arm" if self.free_arm else ""
@@ -235,26 +233,20 @@ def two_days(
 ) -> Days:
     """Days whose budget is this share of what the second would cost without one.
 
-    The second begins at the first's mean price and expects its demand by the hour.
+    The second begins at the first's mean price.
     """
     before = bursty(seed + 1_000, free_arm=free_arm, queries=queries)
     traffic = bursty(seed, free_arm=free_arm, queries=queries)
     budget = share * unbounded_usd(traffic)
-    day = partial(spend_a_day, budget_usd=budget, look_s=look_s)
-    first = day(before, name="first day", paced=True)
-    second = day(
-        traffic,
-        name="second day",
-        paced=True,
-        demand=Demand.of(before.per_hour()),
-        paces=[pace.next_period() for pace in first.paces],
-    )
+    spend = partial(spend_days, budget_usd=budget, look_s=look_s)
+    first, second = spend({"first day": before, "second day": traffic}, paced=True)
+    (hard_stop,) = spend({"hard stop": traffic}, paced=False)
     return Days(
         share=share,
         free_arm=free_arm,
         first=first,
         second=second,
-        hard_stop=day(traffic, name="hard stop", paced=False),
+        hard_stop=hard_stop,
         best=in_hindsight(traffic, budget),
     )
 

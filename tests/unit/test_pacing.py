@@ -22,7 +22,7 @@ from router.policy.pacing import (
     spare_micro_usd,
 )
 from tests.promises.bursts import bursty, unbounded_usd
-from tests.promises.pacing import spend_a_day, two_days
+from tests.promises.pacing import spend_days, two_days
 
 BUDGET = 10_000_000
 SPENT = st.integers(0, 2 * BUDGET)
@@ -171,15 +171,16 @@ def test_what_a_pace_or_a_demand_cannot_be_is_refused() -> None:
 
 
 def test_a_bursty_day_stays_under_the_cap_uses_it_up_and_beats_a_hard_stop() -> None:
-    found = two_days(0, 0.5, free_arm=True, queries=2_000, look_s=120)
+    found = two_days(0, 0.5, free_arm=True, queries=1_000, look_s=120)
     assert found.capped
+    assert found.second.settled == pytest.approx(found.second.spent, abs=0.002)
     assert found.second.spent >= 0.95
     assert found.second.accuracy > found.hard_stop.accuracy + 0.05
 
 
 def test_a_day_on_nothing_but_a_cent_is_never_overspent() -> None:
     traffic = bursty(3, queries=500)
-    found = spend_a_day(traffic, 0.01, name="a cent", paced=True, look_s=120)
+    (found,) = spend_days({"a cent": traffic}, 0.01, paced=True, look_s=240)
     assert found.spent <= 1.0
     assert found.most_leased <= 1.0
     assert unbounded_usd(traffic) > 0.1
