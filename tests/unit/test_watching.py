@@ -103,13 +103,14 @@ def test_a_body_of_another_kind_is_no_monitor() -> None:
     [
         (0, 19, 0, False),
         (0, 20, 0, True),
-        (1_000, 499, 0, False),
-        (1_000, 500, 0, True),
-        (1_000, 0, 25, False),
-        (1_000, 1, 25, True),
+        (1_000, 999, 0, False),
+        (1_000, 1_000, 0, True),
+        (1_000, 199, 25, False),
+        (1_000, 200, 25, True),
+        (0, 1, 25, True),
     ],
 )
-def test_evidence_has_grown_by_half_or_at_all_in_a_day(
+def test_evidence_has_grown_by_as_much_or_by_a_fifth_in_a_day(
     own: int, new: int, hours: int, *, grown: bool
 ) -> None:
     record = certificate(TENANT, body={"inputs": {"own": own}})
@@ -118,6 +119,13 @@ def test_evidence_has_grown_by_half_or_at_all_in_a_day(
     assert has_grown(record, kept, now) is grown
     assert not has_grown(record, replace(kept, certificate_id="another"), now)
     assert has_grown(record, None, now, awaited=new) is grown
+
+
+def test_no_look_is_spent_before_most_of_what_is_needed_is_there() -> None:
+    record = certificate(TENANT, body={"inputs": {"own": 40}, "needed_n": 600})
+    kept = replace(KEPT, certificate_id=str(record.certificate_id))
+    assert not has_grown(record, replace(kept, fresh=409), NOW)
+    assert has_grown(record, replace(kept, fresh=410), NOW)
 
 
 def test_looks_are_counted_by_versions_of_the_slo_and_the_policy() -> None:
