@@ -64,7 +64,9 @@ class Slo:
     allowed_models: tuple[str, ...] = ()
     excluded_models: tuple[str, ...] = ()
     allowed_regions: tuple[str, ...] = ()
+    excluded_regions: tuple[str, ...] = ()
     allowed_strategies: tuple[str, ...] = ()
+    excluded_strategies: tuple[str, ...] = ()
     safe_arm: str = ""
     exploration_rate: float = 0.0
     on_infeasible: OnInfeasible = OnInfeasible.BEST_EFFORT
@@ -93,6 +95,7 @@ class Slo:
             (not self.allowed_models or model in self.allowed_models)
             and model not in self.excluded_models
             and (not self.allowed_strategies or strategy in self.allowed_strategies)
+            and strategy not in self.excluded_strategies
         )
 
     def _problems(self) -> Iterator[tuple[str, str]]:
@@ -126,8 +129,10 @@ class Slo:
 
     def _excesses(self) -> Iterator[tuple[str, str]]:
         """Lists, arms and budgets of which one leaves the other out."""
-        if both := set(self.allowed_models) & set(self.excluded_models):
-            yield "excluded_models", f"{sorted(both)[:3]} are also allowed"
+        for what in ("models", "regions", "strategies"):
+            allowed, excluded = getattr(self, f"allowed_{what}"), getattr(self, f"excluded_{what}")
+            if both := set(allowed) & set(excluded):
+                yield f"excluded_{what}", f"{sorted(both)[:3]} are also allowed"
         if self.safe_arm and not self.permits(*_parts(self.safe_arm)):
             yield "safe_arm", "the slo's own models or strategies leave it out"
         budgets = list(self.budgets_usd.items())
@@ -177,7 +182,11 @@ _POSITIVE = (
     *("max_latency_s", "max_cost_usd", "max_energy_wh", "accuracy_value_usd"),
     *("budget_usd_per_hour", "budget_usd_per_day", "budget_usd_per_month"),
 )
-_NAMES = ("allowed_models", "excluded_models", "allowed_regions", "allowed_strategies")
+_NAMES = tuple(
+    f"{how}_{what}"
+    for what in ("models", "regions", "strategies")
+    for how in ("allowed", "excluded")
+)
 _TEXTS = ("name", "reference_arm", "safe_arm")
 _DEFAULTS = {item.name: item.default for item in fields(Slo)}
 

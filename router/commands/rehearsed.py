@@ -15,9 +15,11 @@ from router.commands.output import say, table
 from router.loading import bind, learned
 from router.offline import SIGNING_KEY
 from router.policy.policy import Policy, static_policy
+from router.serving.foretelling import by_certificates
 from router.serving.rehearsing import Rehearsing
 from router.store.catalog import PostgresCatalog
 from router.store.keys import SigningKeys
+from router.store.promises import PostgresPromises
 from router.store.registry import PostgresRegistry
 from router.store.rehearsing import PostgresPast
 from router.types import Catalog
@@ -42,7 +44,8 @@ _SUPPORTED = 0.8
 def dry_run(opened: Database, tenant_id: UUID, slo: Slo, window: timedelta) -> DryRun:
     """What the slo would have done under the active policy. Raises BundleRefused."""
     catalog = PostgresCatalog(opened.router).read()
-    return Rehearsing(PostgresPast(opened.router)).dry_run(
+    certify = by_certificates(PostgresPromises(opened.router))
+    return Rehearsing(PostgresPast(opened.router), certify).dry_run(
         tenant_id,
         slo,
         policy=_active(opened, catalog),

@@ -11,7 +11,7 @@ from router.errors import Infeasible
 from router.policy.arms import compute, most_calls
 from router.policy.priors import calls
 from router.slo import Slo
-from router.types import Arm, Bounds, Capability, Catalog, Floats, Mask, Model, Query
+from router.types import Bounds, Capability, Catalog, Floats, Mask, Model, Query
 
 _SAID = {
     Limit.CAPABILITY: "the capabilities that the query needs",
@@ -46,6 +46,7 @@ class ArmTable:
             for capability in Capability
         }
         self._by_slo: dict[tuple[tuple[str, ...], ...], Mask] = {}
+        self._by_region: dict[tuple[tuple[str, ...], ...], Mask] = {}
         self._everything, self._nothing = np.ones(len(models), bool), np.zeros(len(models), bool)
         self._of_model = {
             name: np.array([model == name for model in self.models], bool)
@@ -77,10 +78,10 @@ class ArmTable:
         self, query: Query, slo: Slo, bounds: Bounds, conditions: Conditions = PLAIN
     ) -> Iterator[tuple[Limit, Mask]]:
         """The arms that each limit leaves by itself, whatever the others do."""
-        if slo.allowed_models or slo.excluded_models or slo.allowed_strategies:
+        if any(_lists(slo)):
             yield Limit.SLO_ARMS, self._permitted(slo)
-        if slo.allowed_regions:
-            yield Limit.REGION, self._in(slo.allowed_regions)
+        if slo.allowed_regions or slo.excluded_regions:
+            yield Limit.REGION, self._in(slo.allowed_regions, slo.excluded_regions)
         if query.needs:
             yield Limit.CAPABILITY, np.all([self._able[need] for need in query.needs], axis=0)
         needed = max(query.needs_context_tokens, query.input_tokens)
@@ -125,18 +126,24 @@ class ArmTable:
         return self.keys.index(key) if key in self.keys else None
 
     def _permitted(self, slo: Slo) -> Mask:
-        names = (slo.allowed_models, slo.excluded_models, slo.allowed_strategies)
+        names = _lists(slo)
         mask = self._by_slo.get(names)
         if mask is None:
-            mask = np.array([_permits(slo, arm) for arm in self.arms], bool)
+            mask = np.array([slo.permits(arm.model, arm.strategy) for arm in self.arms], bool)
             self._by_slo[names] = mask
         return mask
 
-    def _in(self, regions: tuple[str, ...]) -> Mask:
-        mask = self._by_slo.get((regions,))
+    def _in(self, allowed: tuple[str, ...], excluded: tuple[str, ...]) -> Mask:
+        mask = self._by_region.get((allowed, excluded))
         if mask is None:
-            mask = np.array([region in regions for region in self._regions], bool)
-            self._by_slo[regions,] = mask
+            mask = np.array(
+                [
+                    (not allowed or each in allowed) and each not in excluded
+                    for each in self._regions
+                ],
+                bool,
+            )
+            self._by_region[allowed, excluded] = mask
         return mask
 
     def _named(self, bounds: Bounds) -> Mask:
@@ -164,9 +171,7 @@ def _most_output(model: Model) -> float:
     return model.max_output_tokens * model.output_usd_per_mtok / 1e6
 
 
-def _permits(slo: Slo, arm: Arm) -> bool:
-    return (
-        (not slo.allowed_models or arm.model in slo.allowed_models)
-        and arm.model not in slo.excluded_models
-        and (not slo.allowed_strategies or arm.strategy in slo.allowed_strategies)
-    )
+def _lists(slo: Slo) -> tuple[tuple[str, ...], ...]:
+    """The slo's lists of models and strategies."""
+    models = slo.allowed_models, slo.excluded_models
+    return (*models, slo.allowed_strategies, slo.excluded_strategies)

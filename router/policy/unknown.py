@@ -18,7 +18,11 @@ def unknown_names(slo: Slo, catalog: Catalog) -> tuple[str, ...]:
         *_missing("allowed_models", slo.allowed_models, models, "enabled model"),
         *_missing("excluded_models", slo.excluded_models, models, "enabled model"),
         *_missing("allowed_regions", slo.allowed_regions, regions, "model in the region"),
+        *_missing("excluded_regions", slo.excluded_regions, regions, "model in the region"),
         *_missing("allowed_strategies", slo.allowed_strategies, strategies, "arm of the strategy"),
+        *_missing(
+            "excluded_strategies", slo.excluded_strategies, strategies, "arm of the strategy"
+        ),
         *_missing("reference_arm", (slo.reference_arm,), keys, "enabled arm"),
         *_missing("safe_arm", (slo.safe_arm,), keys, "enabled arm"),
     )

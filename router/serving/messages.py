@@ -35,11 +35,12 @@ _TEXTS = (("region", _LONGEST_REGION), ("endpoint", 1_000), ("endpoint_model", 2
 def slo_of(message: slos_pb2.Slo) -> Slo:
     """Reads an slo. Raises InvalidInput that names the field."""
     fields.name(message.name, "slo.name")
-    for field in ("allowed_models", "excluded_models", "allowed_strategies"):
+    for field in ("allowed_models", "excluded_models", "allowed_strategies", "excluded_strategies"):
         for each in getattr(message, field):
             fields.name(each, field)
-    for region in message.allowed_regions:
-        fields.short(region, "allowed_regions", _LONGEST_REGION)
+    for field in ("allowed_regions", "excluded_regions"):
+        for region in getattr(message, field):
+            fields.short(region, field, _LONGEST_REGION)
     for field in ("reference_arm", "safe_arm"):
         if key := getattr(message, field):
             _check_named(key, field)

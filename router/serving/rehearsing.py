@@ -28,6 +28,7 @@ from router.policy.rehearsal import (
 from router.policy.table import ArmTable
 from router.policy.unknown import unknown_names
 from router.serving.asked import again
+from router.serving.foretelling import Certify
 from router.serving.rows import FIGURES as COLUMNS
 from router.serving.state import Current
 from router.serving.threads import Threads
@@ -39,13 +40,6 @@ WINDOW = timedelta(days=7)
 LONGEST_WINDOW = timedelta(days=366)
 MOST_IN_A_WORKER, PAUSE_S = 5_000, 5e-4
 """How many decisions a worker looks at, and how long it lets requests go first after each."""
-
-Certify = Callable[[UUID, Slo], tuple[bool, str] | None]
-"""Whether the tenant's floor could be certified, and why; None where nobody can say."""
-
-
-def nobody_certifies(_tenant_id: UUID, _slo: Slo) -> None:
-    """Says nothing of any floor."""
 
 
 @dataclass(slots=True)
@@ -68,10 +62,10 @@ class Rehearsing:
     def __init__(
         self,
         past: PostgresPast,
+        certify: Certify,
         *,
         most: int = MOST_DECISIONS,
         pause_s: float = 0.0,
-        certify: Certify = nobody_certifies,
     ) -> None:
         self._past, self._most, self._pause_s = past, most, pause_s
         self._certify = certify

@@ -26,6 +26,7 @@ from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
 from router.serving.edge import Edge, Rpc
 from router.serving.exchange import Exchange
+from router.serving.foretelling import by_certificates
 from router.serving.outcomes import Outcomes
 from router.serving.rehearsing import MOST_IN_A_WORKER, PAUSE_S, Rehearsals, Rehearsing
 from router.serving.reload import Bundles, Reloader
@@ -165,7 +166,12 @@ def methods(room: Room) -> list[Rpc]:
         room.verifying,
     )
     rehearsals = Rehearsals(
-        Rehearsing(stores.past, most=MOST_IN_A_WORKER, pause_s=PAUSE_S),
+        Rehearsing(
+            stores.past,
+            by_certificates(stores.promises),
+            most=MOST_IN_A_WORKER,
+            pause_s=PAUSE_S,
+        ),
         current,
         room.rehearsing,
         utc_now,

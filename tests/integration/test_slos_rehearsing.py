@@ -14,10 +14,12 @@ import pytest
 from router.clients.values import DryRun
 from router.ids import uuid7
 from router.policy.policy import static_policy
+from router.serving.foretelling import by_certificates
 from router.serving.rehearsing import Rehearsing
 from router.serving.rows import FIGURES
 from router.slo import Slo
 from router.store.engine import DatabaseRole, connect, connect_raw
+from router.store.memory import MemoryPromises
 from router.store.rehearsing import PostgresPast
 from router.store.seams import Record
 from router.store.shipping import copy_into_logs
@@ -48,7 +50,7 @@ class Past:
             copy_into_logs(shipper, payloads)
 
     def rehearse(self, slo: Slo, known: Catalog = CATALOG, *, most: int = 1_000) -> DryRun:
-        return Rehearsing(self.store, most=most).dry_run(
+        return Rehearsing(self.store, by_certificates(MemoryPromises()), most=most).dry_run(
             TENANT, slo, policy=static_policy(known), catalog=known, until=NOW
         )
 

@@ -74,6 +74,7 @@ def check(seed: int, slo: Slo, conditions: Conditions) -> None:
     choice, arm, predicted = decision.choice, decision.arm, decision.predictions
     table, model = POLICY.table, POLICY.table.models[decision.choice.index]
     assert arm.model not in slo.excluded_models
+    assert arm.strategy not in slo.excluded_strategies
     if slo.allowed_regions:
         assert ("eu", "us")[int(model[1]) % 2] in slo.allowed_regions
     if conditions.budget_left_usd is not None:

@@ -99,6 +99,8 @@ def some_slos() -> st.SearchStrategy[Slo]:
             "usd_per_kgco2e": st.floats(0.0, 10.0),
             "excluded_models": names.map(tuple),
             "allowed_regions": st.sampled_from([(), ("eu",), ("eu", "us"), ("moon",)]),
+            "excluded_regions": st.sampled_from([(), ("mars",)]),
+            "excluded_strategies": st.sampled_from([(), ("refinement",)]),
             "safe_arm": keys,
             "exploration_rate": st.floats(0.0, 1.0),
             "on_infeasible": st.sampled_from(OnInfeasible),

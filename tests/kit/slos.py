@@ -30,7 +30,9 @@ def any_slos(draw: st.DrawFn) -> Slo:
         "allowed_models": allowed,
         "excluded_models": excluded,
         "allowed_regions": draw(st.sampled_from(((), ("eu-west", "us east 1")))),
+        "excluded_regions": draw(st.sampled_from(((), ("mars",)))),
         "allowed_strategies": strategies,
+        "excluded_strategies": () if strategies else draw(st.sampled_from(((), ("dynamic",)))),
         "exploration_rate": draw(st.floats(0.0, 1.0)),
         "on_infeasible": draw(st.sampled_from(OnInfeasible)),
         **{
