@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -213,8 +213,12 @@ def _until_stopped(*, supervised: bool) -> Iterator[threading.Event]:
     heard = {signal.SIGTERM: end, signal.SIGINT: signal.SIG_IGN if supervised else end}
     before = {each: signal.signal(each, handler) for each, handler in heard.items()}
     try:
-        with suppress(Stopped):
-            yield stop
+        yield stop
+    except Stopped:
+        return
+    except Exception:
+        if not stop.is_set():  # else it is what the signal broke off
+            raise
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
