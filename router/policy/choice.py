@@ -129,7 +129,9 @@ def _reasons(
 
 
 def _best(rank: Floats, mask: Mask) -> int:
-    return int(np.where(mask & ~np.isnan(rank), rank, -np.inf).argmax())
+    """The place of the greatest rank within the mask, which is not empty."""
+    places = np.flatnonzero(mask)
+    return int(places[np.where(np.isnan(rank[places]), -np.inf, rank[places]).argmax()])
 
 
 def _infeasible(standing: Standing, eligible: Mask, limits: Limits, slo: Slo) -> Choice:
