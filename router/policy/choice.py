@@ -51,7 +51,11 @@ def choose(
         feasible = feasible & (excess <= 0)
     if not feasible.any():
         return _infeasible(standing, eligible, limits, slo)
-    ranked = _ranked(standing, feasible, aim, utility, safe)
+    single = _single(standing, aim)
+    if utility is not None and aim.rank is Rank.VALUE and aim.value_usd is not None:
+        ranked = utility(aim.value_usd, feasible)
+    else:
+        ranked = _ranked(single, standing.predictions.accuracy, feasible, aim, safe)
     index = _best(ranked, feasible)
     if not aim.met and aim.rank is not Rank.SAFE and slo.on_infeasible is OnInfeasible.REJECT:
         raise Infeasible(f"{aim.why}; lower min_accuracy or set on_infeasible to best_effort")
@@ -66,7 +70,7 @@ def choose(
         explored=False,
         slo_status=_status(slo, bounds, met=aim.met and not below),
         reason=f"{aim.why}, less what keeps the budget" if below else aim.why,
-        reasons=(*_aimed(aim, below=below), *_reasons(every, _single(standing, aim), index)),
+        reasons=(*_aimed(aim, below=below), *_reasons(every, single, index)),
     )
 
 
@@ -90,18 +94,12 @@ def _single(standing: Standing, aim: Worth) -> Floats:
     return aim.value_usd * standing.predictions.accuracy - standing.weighed_usd
 
 
-def _ranked(
-    standing: Standing, feasible: Mask, aim: Worth, utility: Utility | None, safe: int | None
-) -> Floats:
-    """What arms are ranked by, shape (a,)."""
-    rank = _single(standing, aim)
+def _ranked(rank: Floats, accuracy: Floats, feasible: Mask, aim: Worth, safe: int | None) -> Floats:
+    """What arms are ranked by where one attempt is all, and the safe arm or the prior count."""
     if aim.rank is Rank.SAFE:
         return rank if safe is None else np.where(np.arange(len(rank)) == safe, 2.0, rank)
     if aim.rank is Rank.NEAR_BEST:
-        accuracy = standing.predictions.accuracy
         return np.where(accuracy >= accuracy[feasible].max() - _NEAR_BEST, rank, -np.inf)
-    if utility is not None and aim.value_usd is not None:
-        return utility(aim.value_usd, feasible)
     return rank
 
 
@@ -130,8 +128,8 @@ def _reasons(
 
 def _best(rank: Floats, mask: Mask) -> int:
     """The place of the greatest rank within the mask, which is not empty."""
-    places = np.flatnonzero(mask)
-    return int(places[np.where(np.isnan(rank[places]), -np.inf, rank[places]).argmax()])
+    place = int(np.where(mask & ~np.isnan(rank), rank, -np.inf).argmax())
+    return place if mask[place] else int(mask.argmax())
 
 
 def _infeasible(standing: Standing, eligible: Mask, limits: Limits, slo: Slo) -> Choice:
