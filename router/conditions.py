@@ -70,8 +70,11 @@ class Conditions:
 
     def to_mapping(self) -> dict[str, Any]:
         """What is out of the ordinary, as plain JSON values."""
+        names = [name for name in _USUAL if getattr(self, name) != _USUAL[name]]
+        if not names:
+            return {}
         plain = asdict(self)
-        return {name: value for name, value in plain.items() if value != _USUAL[name]}
+        return {name: plain[name] for name in names}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any] | None) -> Self:
