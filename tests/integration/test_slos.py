@@ -231,6 +231,7 @@ def test_the_command_rehearses_an_slo(run: Callable[..., Any]) -> None:
     found = run(*asked, "--dry-run")
     assert found["rehearsal"]["decisions"] == DECISIONS
     assert found["warnings"] == ["allowed_models: the catalog has no enabled model 'gpt-9'"]
+    time.sleep(1.1)  # so that the last second has no decision
     assert run(*asked, "--dry-run", "--since", "1s")["rehearsal"]["decisions"] == 0
     assert "--since" in run(*asked, "--dry-run", "--since", "soon", code=2)
     assert "no slo 'tried'" in run("slos", "show", "tried", code=1)
