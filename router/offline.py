@@ -18,7 +18,6 @@ from router.bundle import loader
 from router.bundle.embedder import load_embedder
 from router.bundle.loader import LoadedBundle
 from router.bundle.manifest import Manifest
-from router.bundle.signing import SigningKey, trusted_keys
 from router.errors import BundleRefused, Infeasible
 from router.explanation import Explanation
 from router.ids import derived_uuid7
@@ -29,11 +28,10 @@ from router.policy.policy import Predicted
 from router.replaying import Asked, Part, Recorded, Replayed
 from router.settings import Settings
 from router.slo import Slo
+from router.trust import trusted_here
 from router.types import Arm, Bounds, Catalog, Decision, Query
 
 __all__ = ["Asked", "Policy", "Recorded", "Replayed"]
-
-SIGNING_KEY = Path("keys/signing.key")
 
 _BATCH_TEXTS = 256
 _MOST_KEPT_PAIRS = 5_000_000
@@ -61,7 +59,7 @@ class Policy:
         Trusted are this installation's own signing key, LEADLINE_TRUSTED_KEYS, and the
         hex public keys given. Raises BundleRefused.
         """
-        trusted = _trusted(settings or Settings.model_validate({}), trusted_keys)
+        trusted = trusted_here(settings or Settings.model_validate({}), trusted_keys)
         place = Path(path)
         if not place.exists():
             raise BundleRefused(f"{place} does not exist; name the bundle that train wrote")
@@ -84,7 +82,7 @@ class Policy:
         `trusted` holds raw public keys by key id, besides those that `load` trusts. Raises
         BundleRefused.
         """
-        keys = {**trusted, **_trusted(settings or Settings.model_validate({}), ())}
+        keys = {**trusted, **trusted_here(settings or Settings.model_validate({}))}
         return cls._of(loader.load_archive(archive, trusted=keys), catalog, version)
 
     @classmethod
@@ -215,9 +213,3 @@ class Policy:
 
     def _identify(self, place: int, query_id: str) -> UUID:
         return derived_uuid7(self.manifest.created_at, query_id, str(place))
-
-
-def _trusted(settings: Settings, given: Iterable[str]) -> Mapping[str, bytes]:
-    own = settings.state_dir / SIGNING_KEY
-    keys = [SigningKey.load_or_create(own)] if own.exists() else []
-    return trusted_keys((*settings.trusted_keys, *given), *keys)

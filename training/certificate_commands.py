@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,6 @@ from training.log_commands import SkipBadRows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from router.bundle.loader import LoadedBundle
     from router.policy.certificate import Window
     from router.store.promise_seams import Promises
 
@@ -71,27 +70,23 @@ def compute(
     --slo '{"min_accuracy": 0.8}'
     """
     objectives, many = slos(slo)
-    from router.bundle.embedder import load_embedder  # noqa: PLC0415
-    from router.loading import bind, learned  # noqa: PLC0415
-    from router.types import Catalog  # noqa: PLC0415
+    from router.offline import Policy  # noqa: PLC0415
     from training.certifying import certificate  # noqa: PLC0415
     from training.dataset import Dataset  # noqa: PLC0415
     from training.sources import read  # noqa: PLC0415
 
-    bundle = _bundle(policy, trusted_key or ())
-    manifest, outcomes = bundle.manifest, read(log, skip_bad_rows=skip_bad_rows).table
+    loaded = Policy.load(policy, trusted_keys=trusted_key or ())
+    outcomes = read(log, skip_bad_rows=skip_bad_rows).table
     dataset = Dataset.from_table(outcomes)
-    if manifest.training.get("dataset_digest") == dataset.digest:
+    if loaded.manifest.training.get("dataset_digest") == dataset.digest:
         raise InvalidInput(
             "the policy has learnt from this very log, and would be certified by what it "
             "knows by heart; bring outcomes of other queries",
             field="log",
         )
-    own = Catalog(models=manifest.models, arms=manifest.arms)
-    bound = bind(learned(bundle, load_embedder(manifest.embedder.name)), own, 0)
     pool, window = _pool(queries), _window(outcomes)
     found = [
-        certificate(bound, dataset, each, pool=pool, window=window).to_mapping()
+        certificate(loaded.bound, dataset, each, pool=pool, window=window).to_mapping()
         for each in objectives
     ]
     if as_json:
@@ -99,22 +94,6 @@ def compute(
         return
     for each in found:
         _tell(each)
-
-
-def _bundle(path: Path, given: Iterable[str]) -> LoadedBundle:
-    """The verified bundle, a directory or an archive; trusted as `leadline decide` trusts."""
-    from router.bundle import loader  # noqa: PLC0415
-    from router.bundle.signing import SigningKey, trusted_keys  # noqa: PLC0415
-    from router.commands.options import settings  # noqa: PLC0415
-    from router.offline import SIGNING_KEY  # noqa: PLC0415
-
-    config = settings()
-    own = config.state_dir / SIGNING_KEY
-    keys = [SigningKey.load_or_create(own)] if own.exists() else []
-    trusted = trusted_keys((*config.trusted_keys, *given), *keys)
-    if path.is_dir():
-        return loader.load(path, trusted=trusted)
-    return loader.load_archive(path.read_bytes(), trusted=trusted)
 
 
 def _pool(queries: Path | None) -> list[str]:

@@ -104,7 +104,7 @@ def train(
 def _options(config: Settings, *, seed: int, holdout: float, steps: int) -> Iterator[Options]:
     from router.bundle.signing import SigningKey  # noqa: PLC0415
     from router.commands.database import operator  # noqa: PLC0415
-    from router.offline import SIGNING_KEY  # noqa: PLC0415
+    from router.trust import SIGNING_KEY  # noqa: PLC0415
     from training.runs import Options  # noqa: PLC0415
 
     key = SigningKey.load_or_create(config.state_dir / SIGNING_KEY)

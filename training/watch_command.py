@@ -140,21 +140,18 @@ def _stand_watch(
 
 @contextmanager
 def _watcher(config: Settings, dsn: str) -> Iterator[Watcher]:
-    from router.bundle.signing import SigningKey, trusted_keys  # noqa: PLC0415
     from router.commands.logged import logger  # noqa: PLC0415
-    from router.offline import SIGNING_KEY  # noqa: PLC0415
+    from router.trust import trusted_here  # noqa: PLC0415
     from training.watch import Watcher  # noqa: PLC0415
     from training.watch_plan import Policies, opened  # noqa: PLC0415
     from training.watch_webhook import Webhook  # noqa: PLC0415
 
-    own = config.state_dir / SIGNING_KEY
-    keys = [SigningKey.load_or_create(own)] if own.exists() else []
     webhook = None
     if config.webhook_url and config.webhook_secret:
         told = config.webhook_url, config.webhook_secret
         webhook = Webhook(*(each.get_secret_value() for each in told))
     with opened(dsn) as stores:
-        policies = Policies(stores, trusted_keys(config.trusted_keys, *keys))
+        policies = Policies(stores, trusted_here(config))
         yield Watcher(stores, policies, log=logger(), webhook=webhook)
 
 

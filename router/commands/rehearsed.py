@@ -7,18 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from router.bundle.embedder import load_embedder
-from router.bundle.loader import load_archive
-from router.bundle.signing import SigningKey, trusted_keys
-from router.commands.options import settings
+from router.commands.explained import of
 from router.commands.output import say, table
-from router.loading import bind, learned
-from router.offline import SIGNING_KEY
 from router.policy.policy import Policy, static_policy
 from router.serving.foretelling import by_certificates
 from router.serving.rehearsing import Rehearsing
 from router.store.catalog import PostgresCatalog
-from router.store.keys import SigningKeys
 from router.store.promises import PostgresPromises
 from router.store.registry import PostgresRegistry
 from router.store.rehearsing import PostgresPast
@@ -57,17 +51,10 @@ def dry_run(opened: Database, tenant_id: UUID, slo: Slo, window: timedelta) -> D
 
 def _active(opened: Database, catalog: Catalog) -> Policy:
     """The active policy over the catalog; the static one where there is none."""
-    registry = PostgresRegistry(opened.admin)
-    record = registry.active()
+    record = PostgresRegistry(opened.admin).active()
     if record is None or not catalog.arms:
         return static_policy(catalog)
-    config = settings()
-    own = config.state_dir / SIGNING_KEY
-    keys = [SigningKey.load_or_create(own)] if own.exists() else []
-    trusted = {**SigningKeys(opened.router).trusted(), **trusted_keys(config.trusted_keys, *keys)}
-    bundle = load_archive(registry.bundle(record.version), trusted=trusted)
-    what = learned(bundle, load_embedder(bundle.manifest.embedder.name))
-    return bind(what, catalog, record.version)
+    return of(opened, record.version, catalog).bound
 
 
 def show(found: DryRun, since: str) -> None:

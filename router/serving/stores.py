@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.bundle.signing import SigningKey, trusted_keys
-from router.offline import SIGNING_KEY
 from router.serving.decisions import Finder
 from router.settings import Settings
 from router.store.budgets import PostgresBudgets
@@ -27,6 +25,7 @@ from router.store.seams import CatalogStore, Changes, Log, Outbox, Registry, Slo
 from router.store.seams import Tenants as TenantStore
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
+from router.trust import trusted_here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +64,7 @@ def open_stores(settings: Settings, dsn: str, worker: int) -> Stores:
         application_name=f"leadline worker {worker} admin",
         pool_size=2,
     )
-    own = settings.state_dir / SIGNING_KEY
-    keys = [SigningKey.load_or_create(own)] if own.exists() else []
-    extra_trusted = trusted_keys(settings.trusted_keys, *keys)
+    extra_trusted = trusted_here(settings)
     key = decision_key(reader)
     outbox = SqliteOutbox(
         outbox_path(settings, worker),

@@ -11,13 +11,13 @@ import pytest
 from router.bundle.loader import load, load_archive
 from router.bundle.signing import SigningKey, trusted_keys
 from router.errors import BadRows, InvalidInput
-from router.offline import SIGNING_KEY
 from router.store.catalog import PostgresCatalog
 from router.store.engine import DatabaseRole, connect
 from router.store.keys import SigningKeys
 from router.store.registry import PostgresRegistry
 from router.store.tenants import PostgresTenants
 from router.store.training_runs import RunState, TrainingRuns
+from router.trust import SIGNING_KEY
 from router.types import PolicyState
 from tests.kit import logs
 from tests.kit.commands import answer, run
