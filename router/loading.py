@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from router.bundle.embedder import check_embedder
-from router.bundle.loader import LoadedBundle
+from router.bundle.loader import LoadedBundle, load_archive
 from router.errors import BundleRefused
 from router.policy.embedding import Embedder
 from router.policy.features import FeatureSpec
@@ -13,6 +15,20 @@ from router.policy.policy import Learned, Policy, Reader
 from router.types import Catalog
 
 _TRIAL = "What is 17 + 25?"
+
+
+def registered(
+    archive: bytes, digest: str, trusted: Mapping[str, bytes], embedder: Embedder
+) -> Learned:
+    """What a registered policy's archive teaches, tried in a child process; blocks.
+
+    `digest` is the hex SHA-256 that it was registered under, `trusted` holds raw public keys
+    by key id. Raises BundleRefused with the reason.
+    """
+    bundle = load_archive(archive, trusted=trusted)
+    if bundle.digest != digest:
+        raise BundleRefused("the bundle is not the one that was registered")
+    return learned(bundle, embedder)
 
 
 def learned(bundle: LoadedBundle, embedder: Embedder) -> Learned:

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from router.bundle.embedder import load_embedder
-from router.bundle.loader import load_archive
-from router.errors import BundleRefused
-from router.loading import bind, learned
+from router.loading import bind, registered
 from router.policy.policy import Learned, Policy, static_policy
 from router.slo import AccuracyScope, Slo
 from router.store.arrivals import PostgresArrivals
@@ -121,10 +119,8 @@ class Policies:
 
     def _load(self, record: PolicyRecord) -> Learned:
         trusted = {**self._stores.keys.trusted(), **self._trusted}
-        bundle = load_archive(self._stores.registry.bundle(record.version), trusted=trusted)
-        if bundle.digest != record.bundle_sha256:
-            raise BundleRefused("the bundle is not the one that was registered")
-        return learned(bundle, load_embedder())
+        archive = self._stores.registry.bundle(record.version)
+        return registered(archive, record.bundle_sha256, trusted, load_embedder())
 
 
 def read_plan(stores: Stores, policies: Policies) -> Plan:

@@ -52,22 +52,18 @@ class Bundles:
             return self._kept[digest]
 
     def _load(self, record: PolicyRecord) -> Learned:
-        from router.bundle.loader import load_archive  # noqa: PLC0415 (no policy, no need of it)
-        from router.bundle.trial import Hangs  # noqa: PLC0415
-        from router.loading import learned  # noqa: PLC0415
+        from router.bundle.trial import Hangs  # noqa: PLC0415 (no policy, no need of it)
+        from router.loading import registered  # noqa: PLC0415
 
         digest = record.bundle_sha256
         if self._hangs[digest] >= MOST_HANGS:
             raise BundleRefused(f"the booster has hung {MOST_HANGS} times; train the policy anew")
         archive = self._registry.bundle(record.version)
         try:
-            bundle = load_archive(archive, trusted=self._trusted())
+            return registered(archive, digest, self._trusted(), self._embedder)
         except Hangs:
             self._hangs[digest] += 1
             raise
-        if bundle.digest != digest:
-            raise BundleRefused("the bundle is not the one that was registered")
-        return learned(bundle, self._embedder)
 
 
 class Reloader:
