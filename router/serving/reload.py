@@ -130,14 +130,13 @@ class Reloader:
         changed = {
             topic for topic, revision in revisions.items() if self._seen.get(topic) != revision
         }
-        for topic, refresh in (
-            (Topic.TENANTS, self._tenants.refresh_tenants),
-            (Topic.SLOS, self._tenants.refresh_slos),
-            (Topic.PROMISES, self._tenants.refresh_slos),
+        for topics, refresh in (
+            ({Topic.TENANTS}, self._tenants.refresh_tenants),
+            ({Topic.SLOS, Topic.PROMISES}, self._tenants.refresh_slos),
         ):
-            if topic in changed:
+            if topics & changed:
                 refresh()
-                self._seen[topic] = revisions[topic]
+                self._seen |= {topic: revisions[topic] for topic in topics & changed}
         if self._waiting or changed.intersection(_FOLLOWED):
             self.current.state = self._load()
             self._seen |= {topic: revisions[topic] for topic in _FOLLOWED if topic in revisions}
