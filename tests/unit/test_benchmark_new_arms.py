@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from router.bundle.embedder import load_embedder
 from tests.kit import logs
+from tests.kit.commands import run
 from training.benchmark.new_arms import judged, left_out, new_arms
 from training.benchmark.results import Foretold
 from training.benchmark.splits import Split, held_out
-from training.commands import groups
 from training.contexts import Encoded
 
 
@@ -99,10 +97,8 @@ def test_figures_are_finite_where_all_scores_are_alike() -> None:
 
 def test_the_command_writes_them_into_both_files(tmp_path: Path) -> None:
     log = logs.write(tmp_path / "log.parquet", logs.simulated(160).rows)
-    app = typer.Typer()
-    groups(app)
-    asked = ["benchmark", "--log", str(log), "--out", str(tmp_path / "out"), "--new-arms"]
-    result = CliRunner().invoke(app, [*asked, "--ways", "knn", "--bootstrap", "100"])
+    asked = ("benchmark", "--log", log, "--out", tmp_path / "out", "--new-arms")
+    result = run(*asked, "--ways", "knn", "--bootstrap", "100")
     assert result.exit_code == 0, result.output
     assert "New arms" in result.output
     written = json.loads((tmp_path / "out" / "benchmark.json").read_text())

@@ -18,16 +18,10 @@ from router.policy.tradeoff import Tradeoff, trace
 from router.policy.worth import worth
 from router.slo import AccuracyScope, OnInfeasible, Slo
 from router.types import Bounds, Capability, Choice, Predictions, Query, SloStatus
+from tests.kit.laws import CURVE, QUERY
 from tests.kit.policies import catalog, predictions, some_predictions, some_slos, standing
 
 TABLE = ArmTable(catalog())
-QUERY = Query(text="2 + 2?", input_tokens=5)
-CURVE = Tradeoff(
-    value_usd=np.array([0.01, 0.1, 1.0]),
-    accuracy=np.array([0.5, 0.7, 0.9]),
-    cost_usd=np.array([0.001, 0.01, 0.1]),
-    best_constant_accuracy=0.7,
-)
 
 
 def decide(predicted: Predictions, slo: Slo, tradeoff: Tradeoff | None = None) -> Choice:
