@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 
 from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError, Unavailable
-from router.policy.novelty import NOVEL
 from router.store.arrivals import CONTINUED_WITHIN
 from router.store.promise_seams import MonitorRecord
 from router.store.watching import took_too_long
@@ -157,11 +156,8 @@ class Watcher:
         """The monitor with a batch of what arrived, and where the batch ends."""
         named = watched.tenant.tenant_id, watched.slo.name
         fresh = self._stores.arrivals.fresh_outcomes(*named, since, until)
-        decided = self._stores.watching.decided(
-            *named, kept.versions, since, fresh.until, novel=NOVEL
-        )
         known = inputs(watched.certificate).get("horizon", 0) if watched.certificate else 0
-        return kept.counting(fresh, decided, new=since >= known), fresh.until
+        return kept.counting(fresh, new=since >= known), fresh.until
 
     def _write(self, watched: Watched, kept: Kept, until: int, now: datetime) -> Event | None:
         before = watched.monitor
@@ -205,11 +201,7 @@ class Watcher:
     def _due(self, plan: Plan, now: datetime) -> list[Watched]:
         """Slos to certify: those with no certificate for their versions, then grown evidence."""
         lacking = [each for each in plan.watched if not _fits(plan, each)]
-        grown = [
-            each
-            for each in plan.watched
-            if _fits(plan, each) and each.certificate is not None and _grown(plan, each, now)
-        ]
+        grown = [each for each in plan.watched if _fits(plan, each) and _grown(plan, each, now)]
         return lacking + grown
 
     def _certify(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> None:

@@ -74,8 +74,8 @@ class Kept:
             self if known == self.certificate_id else replace(self, certificate_id=known, fresh=0)
         )
 
-    def counting(self, fresh: Fresh, decided: tuple[int, int], *, new: bool) -> Self:
-        """With what arrived, and so many decisions and novel ones; `new` to the certificate."""
+    def counting(self, fresh: Fresh, *, new: bool) -> Self:
+        """With what arrived of its versions, novel queries apart; `new` to the certificate."""
         ours = [
             each
             for each in fresh.outcomes
@@ -83,7 +83,8 @@ class Kept:
         ]
         scores = np.array([each.score for each in ours], np.float64)
         apart = np.array([is_novel(each.novelty) for each in ours], bool)
-        monitor = self.monitor.decided(decided[0], apart=decided[1]).observe(scores, apart=apart)
+        usual, novel = (fresh.decisions.get((*self.versions, each), 0) for each in (False, True))
+        monitor = self.monitor.decided(usual, apart=novel).observe(scores, apart=apart)
         return replace(self, monitor=monitor, fresh=self.fresh + len(ours) * new)
 
     def told(self, event_ids: set[str]) -> Self:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
+from router.policy.novelty import NOVEL
 from router.store.engine import tenant_scope, transaction
 from router.store.promise_seams import Fresh, FreshOutcome
 
@@ -19,9 +20,10 @@ CONTINUED_WITHIN = timedelta(seconds=30)
 
 HORIZON = "select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)"
 DECISIONS = """
-select policy_version, count(*) from decisions
+select coalesce(slo_version, 0), policy_version, coalesce(novelty >= :novel, false), count(*)
+from decisions
 where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
-group by policy_version
+group by 1, 2, 3
 """
 # `touched` are decisions that may have become scored now: by a score, or by their own late
 # arrival. `scored` has the scores of kept answers; a decision counts where its first one, or
@@ -102,10 +104,10 @@ class PostgresArrivals:
             turn["until"] = _cut(connection, turn | {"until": ends}, limit)
             found = connection.execute(text(FRESH), turn | {"continued": CONTINUED_WITHIN})
             rows = found.mappings().all()
-            counts = connection.execute(text(DECISIONS), turn).all()
+            counts = connection.execute(text(DECISIONS), turn | {"novel": NOVEL}).all()
         return Fresh(
             outcomes=[_fresh(row) for row in rows],
-            decisions={int(version): int(count) for version, count in counts},
+            decisions={tuple(kind): int(count) for *kind, count in counts},
             until=turn["until"],
         )
 

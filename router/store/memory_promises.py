@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 from uuid import UUID
 
+from router.policy.novelty import is_novel
 from router.store.arrivals import CONTINUED_WITHIN
 from router.store.budgets import check_ask, check_spent
 from router.store.memory_changes import MemoryChanges
@@ -18,6 +19,7 @@ from router.store.memory_outbox import MemoryOutbox, row_of
 from router.store.promise_seams import (
     BudgetRecord,
     CertificateRecord,
+    DecisionKind,
     Fresh,
     FreshOutcome,
     InForce,
@@ -120,10 +122,12 @@ class MemoryArrivals:
         if len(scored) >= limit:
             scored = scored[:limit]
             ends = scored[-1][0] + 1
-        versions = [row["policy_version"] for row in ours if since <= row["arrival"] < ends]
-        return Fresh(
-            outcomes=[fresh for _, fresh in scored], decisions=Counter(versions), until=ends
-        )
+        decided = Counter(_kind(row) for row in ours if since <= row["arrival"] < ends)
+        return Fresh(outcomes=[fresh for _, fresh in scored], decisions=decided, until=ends)
+
+
+def _kind(row: Mapping[str, Any]) -> DecisionKind:
+    return row["slo_version"] or 0, row["policy_version"], is_novel(row["novelty"])
 
 
 class _Rows:

@@ -100,16 +100,20 @@ class FreshOutcome:
     novelty: float | None
 
 
+DecisionKind = tuple[int, int, bool]
+"""The versions of a decision's slo and policy, and whether its query is novel."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fresh:
     """What arrived between two places: scored decisions in that order, and all decisions.
 
-    `decisions` counts by policy version, for the coverage of labels. The next turn begins at
+    `decisions` counts them by kind, for the coverage of labels. The next turn begins at
     `until`, which is earlier than what was asked for where the limit cut it short.
     """
 
     outcomes: Sequence[FreshOutcome]
-    decisions: Mapping[int, int]
+    decisions: Mapping[DecisionKind, int]
     until: int
 
 

@@ -47,16 +47,9 @@ cross join lateral (
         and decision_id = d.decision_id and score is not null and coalesce(error, '') = ''
 ) o
 where d.tenant_id = :tenant and d.occurred_at > :since and d.propensity > 0
-    and d.query is not null and (:slo = '' or d.slo_name = :slo) and o.scores > 0
+    and d.query is not null and d.slo_name = :slo and o.scores > 0
 order by d.occurred_at desc, d.decision_id desc
 limit :most
-"""
-DECIDED = """
-select count(*) filter (where coalesce(novelty, 0) < :novel),
-    count(*) filter (where novelty >= :novel)
-from decisions
-where tenant_id = :tenant and slo_name = :slo and arrival >= :since and arrival < :until
-    and slo_version = :slo_version and policy_version = :policy_version
 """
 SCORED_SINCE = """
 select count(distinct o.decision_id) from outcomes o
@@ -151,10 +144,10 @@ class PostgresWatching:
     def scored(
         self, tenant_id: UUID, slo_name: str, since: datetime, most: int = MOST_ROWS
     ) -> ScoredRows:
-        """The newest scored decisions made after `since` with a propensity, newest first.
+        """The slo's newest scored decisions made after `since` with a propensity, newest first.
 
-        Those of one slo's name, or of all where it is empty. The score is the first arm's;
-        0 where that answer was given up and only a later one was scored.
+        The score is the first arm's; 0 where that answer was given up and only a later one
+        was scored.
         """
         asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "most": most}
         with tenant_scope(self._engine, tenant_id) as connection:
@@ -165,26 +158,6 @@ class PostgresWatching:
             for values, item in zip(columns[:-1], SCHEMA, strict=True)
         ]
         return ScoredRows(batch=pa.record_batch(arrays, schema=SCHEMA), novelty=columns[-1])
-
-    def decided(
-        self,
-        tenant_id: UUID,
-        slo_name: str,
-        versions: tuple[int, int],
-        since: int,
-        until: int,
-        *,
-        novel: float,
-    ) -> tuple[int, int]:
-        """How many decisions of the (slo, policy) versions arrived, and how many `novel` ones.
-
-        The second are not among the first. The places are those of `Arrivals`.
-        """
-        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "until": until}
-        asked |= {"slo_version": versions[0], "policy_version": versions[1], "novel": novel}
-        with tenant_scope(self._engine, tenant_id) as connection:
-            usual, apart = connection.execute(text(DECIDED), asked).one()
-        return int(usual), int(apart)
 
     def scored_since(self, tenant_id: UUID, slo_name: str, since: int, until: int) -> int:
         """How many decisions with a propensity got a score between two places of arrival."""

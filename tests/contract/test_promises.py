@@ -167,6 +167,9 @@ class TestPromises:
             world.write.write_monitor(replace(first, seen_until=9), before=first, actor="test")
 
 
+USUAL = (2, 0, False)
+
+
 def decided(tenant: UUID, **columns: Any) -> Record:
     return decision(tenant, slo_name="chat", slo_version=2, **columns)
 
@@ -180,7 +183,7 @@ class TestArrivals:
         assert (fresh.decision_id, fresh.slo_version, fresh.policy_version) == (ours.row_id, 2, 7)
         assert (fresh.propensity, fresh.explored, fresh.novelty) == (0.25, True, 1.5)
         assert (fresh.attempt, fresh.decided_at.tzinfo) == (0, UTC)
-        assert found.decisions == {7: 1}
+        assert found.decisions == {(2, 7, True): 1}
 
     def test_only_what_is_the_slos_and_scored_counts(
         self, world: World, tenant: UUID, other: UUID
@@ -191,7 +194,7 @@ class TestArrivals:
         world.arrive(outcome(theirs, score=1.0), outcome(another, score=1.0))
         world.arrive(outcome(ours, cost_usd=1.0), outcome(ours, score=0.0, error="timeout"))
         found = world.fresh(tenant)
-        assert (list(found.outcomes), found.decisions) == ([], {0: 1})
+        assert (list(found.outcomes), found.decisions) == ([], {USUAL: 1})
 
     def test_an_outcome_that_is_there_before_its_decision_counts_with_it(
         self, world: World, tenant: UUID
@@ -202,7 +205,7 @@ class TestArrivals:
         world.arrive(ours)
         second = world.fresh(tenant, first.until)
         assert (len(first.outcomes), len(second.outcomes)) == (0, 1)
-        assert (first.decisions, second.decisions) == ({}, {0: 1})
+        assert (first.decisions, second.decisions) == ({}, {USUAL: 1})
 
     def test_an_outcome_counts_when_it_arrives_however_old_it_is(
         self, world: World, tenant: UUID
@@ -213,7 +216,7 @@ class TestArrivals:
         world.arrive(outcome(late, score=0.0, occurred_at=NOW - timedelta(days=3)))
         second = world.fresh(tenant, first.until)
         assert [fresh.score for fresh in (*first.outcomes, *second.outcomes)] == [1.0, 0.0]
-        assert (first.decisions, second.decisions) == ({0: 2}, {})
+        assert (first.decisions, second.decisions) == ({USUAL: 2}, {})
 
     def test_a_decision_counts_once_with_the_scores_that_came_first(
         self, world: World, tenant: UUID

@@ -56,7 +56,7 @@ def test_what_taught_a_policy_ends_at_its_cut_off(summary: dict[str, Any], since
     assert Cut.of(policy(summary)).since == since
 
 
-def fresh(*scores: float, **how: Any) -> Fresh:
+def fresh(*scores: float, decided: tuple[int, int] = (0, 0), **how: Any) -> Fresh:
     outcomes = [
         FreshOutcome(
             decision_id=UUID(int=number),
@@ -69,14 +69,16 @@ def fresh(*scores: float, **how: Any) -> Fresh:
         )
         for number, score in enumerate(scores)
     ]
-    return Fresh(outcomes=outcomes, decisions={}, until=9)
+    usual, novel = decided
+    counted = {(3, 7, False): usual, (3, 7, True): novel}
+    return Fresh(outcomes=outcomes, decisions=counted, until=9)
 
 
 def test_a_monitor_counts_its_own_versions_alone_and_novel_queries_apart() -> None:
-    kept = KEPT.counting(fresh(1.0, 0.0, 1.0), (5, 2), new=True)
-    kept = kept.counting(fresh(0.0, slo_version=2), (0, 0), new=True)
-    kept = kept.counting(fresh(0.0, policy_version=8), (0, 0), new=True)
-    kept = kept.counting(fresh(0.0, 0.0, novelty=NOVEL), (0, 0), new=False)
+    kept = KEPT.counting(fresh(1.0, 0.0, 1.0, decided=(5, 2)), new=True)
+    kept = kept.counting(fresh(0.0, slo_version=2), new=True)
+    kept = kept.counting(fresh(0.0, policy_version=8), new=True)
+    kept = kept.counting(fresh(0.0, 0.0, novelty=NOVEL), new=False)
     tally = kept.monitor.tally
     assert (tally.outcomes, tally.decisions) == (3, 5)
     assert (tally.apart_outcomes, tally.apart_decisions) == (2, 2)
@@ -84,7 +86,7 @@ def test_a_monitor_counts_its_own_versions_alone_and_novel_queries_apart() -> No
 
 
 def test_what_is_kept_outlives_its_json_bit_for_bit() -> None:
-    kept = KEPT.counting(fresh(*[0.0, 1.0, 0.25] * 30), (90, 0), new=True)
+    kept = KEPT.counting(fresh(*[0.0, 1.0, 0.25] * 30, decided=(90, 0)), new=True)
     kept = replace(kept, certificate_id="c", untold=({"id": "e"},))
     again = Kept.from_mapping(orjson.loads(orjson.dumps(kept.to_mapping())))
     assert again.to_mapping() == kept.to_mapping()
@@ -150,7 +152,7 @@ def test_a_relative_floor_is_held_to_what_its_reference_reaches_at_least() -> No
 
 
 def test_an_event_says_what_changed_and_stands_in_the_record_itself() -> None:
-    broken = KEPT.counting(fresh(*[0.0] * 60), (60, 0), new=True)
+    broken = KEPT.counting(fresh(*[0.0] * 60, decided=(60, 0)), new=True)
     how: dict[str, Any] = {"tenant": (TENANT, "acme"), "slo_name": "chat", "until": 9}
     record, event = record_of(broken, None, **how, now=NOW, tell=True)
     assert record.state is MonitorState.BROKEN
