@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
-from router.commands.database import database
+from router.commands.database import Database, database
 from router.commands.options import Address, Dsn, JsonFlag, TenantName, duration, usage
 from router.commands.output import print_json, say, show, table
 from router.errors import NotFound
@@ -28,21 +29,16 @@ def show_(
 
     Example: leadline decisions show 0198c0de-0000-7000-8000-000000000000 --tenant acme
     """
-    from uuid import UUID  # noqa: PLC0415
-
     with usage("DECISION_ID"):
         wanted = UUID(decision_id)
     found = _remote(wanted, address) if address else _stored(wanted, tenant, dsn)
     if as_json:
         print_json(found)
         return
-    decision = dict(found["decision"])
+    decision = found["decision"]
     _why(decision)
-    reasons = decision.pop("reasons", None) or ()
-    table([(name, _short(value)) for name, value in decision.items()], ("what", "value"))
-    if reasons:
-        named = ("limit", "left_out", "bound", "binding", "note")
-        table([[each.get(name) for name in named] for each in reasons], named)
+    shown = [(name, _short(value)) for name, value in decision.items() if name != "reasons"]
+    table(shown, ("what", "value"))
     outcomes = found["outcomes"]
     if outcomes:
         columns = ("attempt", "score", "source", "cost_usd", "latency_s", "error", "occurred_at")
@@ -109,8 +105,6 @@ def replay(
 
     Example: leadline decisions replay 0198c0de-0000-7000-8000-000000000000 --tenant acme
     """
-    from uuid import UUID  # noqa: PLC0415
-
     with usage("DECISION_ID"):
         wanted = UUID(decision_id)
     changed = _rederived(wanted, tenant, dsn)
@@ -127,7 +121,7 @@ def replay(
 _SIDES = ("what", "logged", "derived")
 
 
-def _rederived(decision_id: Any, tenant: str, dsn: str) -> list[dict[str, Any]]:
+def _rederived(decision_id: UUID, tenant: str, dsn: str) -> list[dict[str, Any]]:
     """Where the decision that is derived again is not the one that was logged."""
     from router.commands.explained import of  # noqa: PLC0415
     from router.policy.policy import static_policy  # noqa: PLC0415
@@ -136,34 +130,41 @@ def _rederived(decision_id: Any, tenant: str, dsn: str) -> list[dict[str, Any]]:
     from router.store.catalog import PostgresCatalog  # noqa: PLC0415
     from router.store.slos import PostgresSlos  # noqa: PLC0415
 
-    row = _stored(decision_id, tenant, dsn)["decision"]
     with database(dsn) as opened:
+        tenant_id = opened.tenant_id(tenant)
+        row = _row(opened, tenant_id, tenant, decision_id)
         catalog = PostgresCatalog(opened.admin).at(row["occurred_at"])
         name, version = row["slo_name"], row["slo_version"]
-        slos = PostgresSlos(opened.router)
-        slo = slos.get(opened.tenant_id(tenant), name, version) if version else Slo()
+        slo = PostgresSlos(opened.router).get(tenant_id, name, version) if version else Slo()
         learned = row["policy_version"] > 0
         policy = of(opened, row["policy_version"], catalog).bound if learned else None
     decision = rederive(row, slo, policy or static_policy(catalog))
     return [dict(zip(_SIDES, each, strict=True)) for each in differences(row, decision)]
 
 
-def _stored(decision_id: Any, tenant: str, dsn: str) -> dict[str, Any]:
+def _stored(decision_id: UUID, tenant: str, dsn: str) -> dict[str, Any]:
     from router.store.decisions import PostgresLog  # noqa: PLC0415
 
     with database(dsn) as opened:
         tenant_id = opened.tenant_id(tenant)
-        log = PostgresLog(opened.router)
-        decision = log.decision(tenant_id, decision_id)
-        outcomes = log.outcomes(tenant_id, decision_id)
-    if decision is None:
-        raise NotFound(
-            f"tenant {tenant!r} has no decision {decision_id} here", reason="DECISION_NOT_FOUND"
-        )
+        decision = _row(opened, tenant_id, tenant, decision_id)
+        outcomes = PostgresLog(opened.router).outcomes(tenant_id, decision_id)
     return {"decision": dict(decision), "outcomes": [dict(each) for each in outcomes]}
 
 
-def _remote(decision_id: Any, address: str) -> dict[str, Any]:
+def _row(opened: Database, tenant_id: UUID, tenant: str, decision_id: UUID) -> Mapping[str, Any]:
+    """The decision's row. Raises NotFound."""
+    from router.store.decisions import PostgresLog  # noqa: PLC0415
+
+    found = PostgresLog(opened.router).decision(tenant_id, decision_id)
+    if found is None:
+        raise NotFound(
+            f"tenant {tenant!r} has no decision {decision_id} here", reason="DECISION_NOT_FOUND"
+        )
+    return found
+
+
+def _remote(decision_id: UUID, address: str) -> dict[str, Any]:
     from dataclasses import asdict  # noqa: PLC0415
 
     from router.clients import Client  # noqa: PLC0415
