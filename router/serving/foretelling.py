@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from router.serving.promised import CERTIFIED
+from router.policy.certificate import Status
 from router.slo import Slo
 from router.store.promise_seams import CertificateRecord, Promises
 
@@ -32,8 +32,9 @@ def _told(record: CertificateRecord, floor: float, confidence: float) -> tuple[b
     if body.get("reference_arm") or "floor" not in body:
         return None
     said = f"version {record.slo_version}: {body.get('message') or body['status']}"
-    if body["status"] == CERTIFIED and floor <= body["floor"] and confidence <= body["confidence"]:
+    certified = body["status"] == Status.CERTIFIED
+    if certified and floor <= body["floor"] and confidence <= body["confidence"]:
         return True, said
-    if body["status"] != CERTIFIED and floor >= body["floor"] and confidence >= body["confidence"]:
+    if not certified and floor >= body["floor"] and confidence >= body["confidence"]:
         return False, said
     return None

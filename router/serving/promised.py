@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from router.conditions import MonitorState, Promise
+from router.policy.certificate import Status
 from router.slo import AccuracyScope, Slo
 from router.store.promise_seams import InForce, MonitorRecord
 
 NamedPromises = Mapping[str, InForce]
-
-CERTIFIED = "certified"
 
 
 def promised(found: InForce, slo: Slo, policy_version: int) -> Promise | None:
@@ -27,7 +26,7 @@ def promised(found: InForce, slo: Slo, policy_version: int) -> Promise | None:
         return Promise(certificate_id="", value_usd=None)
     return Promise(
         certificate_id=str(certificate.certificate_id),
-        value_usd=body["value_usd"] if body["status"] == CERTIFIED else None,
+        value_usd=body["value_usd"] if body["status"] == Status.CERTIFIED else None,
         monitor=MonitorState.HOLDING if monitor is None else _state(monitor, versions),
     )
 
