@@ -23,6 +23,7 @@ from router.policy.exploration import explore
 from router.policy.planning import Ahead, Continuation, planned
 from router.policy.policy import Policy, Predicted
 from router.policy.standing import Standing, stand
+from router.policy.worth import Worth
 from router.slo import Slo
 from router.types import Bounds, Choice, Decision, Predictions, Query
 
@@ -50,7 +51,7 @@ def decide(
     query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
     standing = stand(policy.table, known, slo, conditions, query.input_tokens)
     aim = policy.aim(slo, bounds, conditions, standing.novelty)
-    choice = first(policy, standing, query, slo, bounds, conditions=conditions)
+    choice = first(policy, standing, query, slo, bounds, aim, conditions=conditions)
     choice = explore(choice, slo.exploration_rate, uniform(decision_id))
     predictions = standing.predictions
     return Decision(
@@ -79,13 +80,15 @@ def first(
     query: Query,
     slo: Slo,
     bounds: Bounds,
+    aim: Worth,
     *,
     conditions: Conditions = PLAIN,
     ahead: Ahead | None = None,
 ) -> Choice:
     """Chooses the first arm, before exploration; planned, when the caller may continue.
 
-    `ahead` is the policy's own, where it was worked out for many queries together.
+    `aim` is the policy's for this slo and query, and so is `ahead`, where it was worked out
+    for many queries together.
     """
     utility, continuation = None, policy.continuation
     if bounds.may_continue and continuation is not None and continuation.informs:
@@ -97,7 +100,7 @@ def first(
         policy.table.left(checks),
         slo,
         bounds,
-        policy.aim(slo, bounds, conditions, standing.novelty),
+        aim,
         checks=checks,
         safe=policy.table.place(slo.safe_arm) if slo.safe_arm else None,
         utility=utility,

@@ -117,7 +117,8 @@ class Part:
         query, bounds = self.query(place), self.bounds[place]
         try:
             standing = self.standing(place, slo)
-            choice = pipeline.first(self.policy, standing, query, slo, bounds, ahead=own)
+            aim = self.policy.aim(slo, bounds, PLAIN, standing.novelty)
+            choice = pipeline.first(self.policy, standing, query, slo, bounds, aim, ahead=own)
         except Infeasible as error:
             return error
         if slo.exploration_rate:
