@@ -19,6 +19,7 @@ from router.conditions import PLAIN, Conditions
 from router.errors import Infeasible
 from router.policy.choice import choose
 from router.policy.continuation import Aim, Step, Tried, plan
+from router.policy.energy import emitted_gco2e
 from router.policy.exploration import explore
 from router.policy.planning import Ahead, Continuation, planned
 from router.policy.policy import Policy, Predicted
@@ -70,7 +71,7 @@ def decide(
         ),
         conditions=conditions,
         novelty=standing.novelty,
-        gco2e=float(predictions.energy_wh[choice.index] * policy.table.gco2e_per_wh[choice.index]),
+        gco2e=float(emitted_gco2e(policy.table, predictions.energy_wh)[choice.index]),
     )
 
 
