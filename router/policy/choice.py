@@ -45,10 +45,12 @@ def choose(
         eligible = _covered(eligible, standing.affordable)
         checks = (*checks, (Limit.BUDGET, standing.affordable))
     limits = Limits.of(slo, bounds, per_query=aim.rank is Rank.CHEAPEST)
-    parts = list(limits.parts(standing.predictions))
+    within = [
+        (limit, bound, excess <= 0) for limit, bound, excess in limits.parts(standing.predictions)
+    ]
     feasible = eligible
-    for _, _, excess in parts:
-        feasible = feasible & (excess <= 0)
+    for _, _, mask in within:
+        feasible = feasible & mask
     if not feasible.any():
         return _infeasible(standing, eligible, limits, slo)
     single = _single(standing, aim)
@@ -62,7 +64,7 @@ def choose(
     below = standing.paced and aim.rank is Rank.VALUE and slo.has_floor
     every: list[tuple[Limit, float | None, Mask]]
     every = [(limit, None, mask) for limit, mask in checks]
-    every += [(limit, bound, excess <= 0) for limit, bound, excess in parts]
+    every += within
     return Choice(
         index=index,
         feasible=feasible,
