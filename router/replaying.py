@@ -83,9 +83,14 @@ class Part:
     def replay(self, slo: Slo, identify: Callable[[str], UUID]) -> Iterator[Replayed]:
         """Walks every query under the slo; `identify` gives a decision's id by the query's."""
         ahead = self._ahead if self._keep else self._plan()
-        first = [self._first(place, slo, identify, ahead) for place in range(len(self.log))]
+        standings = [self.standing(place, slo) for place in range(len(self.log))]
+        first = [
+            self._first(place, standing, slo, identify, ahead)
+            for place, standing in enumerate(standings)
+        ]
         places = [place for place, arm in enumerate(first) if isinstance(arm, int)]
-        walked = iter(_Walk(self, places, slo).walk([arm for arm in first if isinstance(arm, int)]))
+        walk = _Walk(self, places, [standings[place] for place in places], slo)
+        walked = iter(walk.walk([arm for arm in first if isinstance(arm, int)]))
         for place, arm in enumerate(first):
             if isinstance(arm, int):
                 yield next(walked)
@@ -111,13 +116,17 @@ class Part:
         return continuation.ahead(np.array([each.predictions.accuracy for each in self.known]))
 
     def _first(
-        self, place: int, slo: Slo, identify: Callable[[str], UUID], ahead: Ahead | None
+        self,
+        place: int,
+        standing: Standing,
+        slo: Slo,
+        identify: Callable[[str], UUID],
+        ahead: Ahead | None,
     ) -> int | Infeasible:
         own = ahead and ahead.row(place)
         query, bounds = self.query(place), self.bounds[place]
+        aim = self.policy.aim(slo, bounds, PLAIN, standing.novelty)
         try:
-            standing = self.standing(place, slo)
-            aim = self.policy.aim(slo, bounds, PLAIN, standing.novelty)
             choice = pipeline.first(self.policy, standing, query, slo, bounds, aim, ahead=own)
         except Infeasible as error:
             return error
@@ -130,9 +139,10 @@ class Part:
 class _Walk:
     """The walks of the queries at some places of a part, under one slo."""
 
-    def __init__(self, part: Part, places: Sequence[int], slo: Slo) -> None:
-        self._part, self._places, self._slo = part, places, slo
-        self._standing = [part.standing(place, slo) for place in places]
+    def __init__(
+        self, part: Part, places: Sequence[int], standing: Sequence[Standing], slo: Slo
+    ) -> None:
+        self._part, self._places, self._standing, self._slo = part, places, standing, slo
         self._tried: list[list[Tried]] = [[] for _ in places]
         self._eligible = [
             part.policy.table.eligible(part.query(place), slo, part.bounds[place])
