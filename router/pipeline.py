@@ -91,8 +91,8 @@ def first(
     `aim` is the policy's for this slo and query, and so is `ahead`, where it was worked out
     for many queries together.
     """
-    utility, continuation = None, policy.continuation
-    if bounds.may_continue and continuation is not None and continuation.informs:
+    utility, continuation = None, policy.planning(bounds)
+    if continuation is not None:
         known_ahead = partial(_ahead, continuation, standing.predictions, ahead)
         utility = planned(known_ahead, standing, slo, bounds)
     checks = tuple(policy.table.checks(query, slo, bounds, conditions))
@@ -123,8 +123,8 @@ def go_on(
     conditions: Conditions = PLAIN,
 ) -> Step | None:
     """Decides what follows the attempts so far; None when the policy learnt no evidence."""
-    continuation = policy.continuation
-    if continuation is None or not continuation.informs:
+    continuation = policy.informing
+    if continuation is None:
         return None
     known = predicted or policy.predict([query.text])[0]
     standing = stand(policy.table, known, slo, conditions, query.input_tokens)
@@ -146,8 +146,8 @@ def _worth_waiting(
 
     A willing caller is told so wherever what the attempt may show could make it pay.
     """
-    continuation = policy.continuation
-    if continuation is None or not continuation.informs:
+    continuation = policy.informing
+    if continuation is None:
         return False
     if aim.floor is not None:
         return continuation.evidence.informs(choice.index)

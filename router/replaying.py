@@ -110,8 +110,8 @@ class Part:
         return stand(self.policy.table, known, slo, PLAIN, tokens)
 
     def _plan(self) -> Ahead | None:
-        continuation = self.policy.continuation
-        if continuation is None or not continuation.informs:
+        continuation = self.policy.informing
+        if continuation is None:
             return None
         return continuation.ahead(np.array([each.predictions.accuracy for each in self.known]))
 
@@ -152,8 +152,8 @@ class _Walk:
     def walk(self, first: Sequence[int]) -> Iterator[Replayed]:
         """One result per place; attempts are made step by step, all queries together."""
         policy, arms = self._part.policy, np.array(first, np.intp)
-        continuation = policy.continuation
-        if continuation is None or not continuation.informs or not len(arms):
+        continuation = policy.informing
+        if continuation is None or not len(arms):
             self._attempt(np.arange(len(arms)), arms)
             return map(self._replayed, range(len(arms)), first)
         accuracy = np.array([each.predictions.accuracy for each in self._standing])

@@ -103,12 +103,11 @@ class _Ranked:
     @classmethod
     def of(cls, policy: Policy, decision: Decision, bounds: Bounds) -> _Ranked:
         """As the pipeline ranks them."""
-        slo, continuation, conditions = decision.slo, policy.continuation, decision.conditions
+        slo, conditions, continuation = decision.slo, decision.conditions, policy.planning(bounds)
         standing = restand(policy.table, decision)
         aim = policy.aim(slo, bounds, conditions, decision.novelty)
-        ahead = bounds.may_continue and continuation is not None and continuation.informs
         utility = -standing.weighed_usd
-        if aim.value_usd is not None and ahead and continuation is not None:
+        if aim.value_usd is not None and continuation is not None:
             plans = continuation.ahead(standing.predictions.accuracy[None])
             rank = planned(lambda: plans, standing, slo, bounds)
             utility = rank(aim.value_usd, decision.choice.feasible)
@@ -116,7 +115,7 @@ class _Ranked:
             utility = aim.value_usd * standing.predictions.accuracy + utility
         return cls(
             value_usd=aim.value_usd,
-            planned=ahead and aim.value_usd is not None,
+            planned=continuation is not None and aim.value_usd is not None,
             per_query=aim.rank is Rank.CHEAPEST,
             utility_usd=utility,
         )

@@ -60,6 +60,16 @@ class Policy:
         """The arms, in the order of every array."""
         return self.table.arms
 
+    @property
+    def informing(self) -> Continuation | None:
+        """The continuation, where any attempt shows anything to go by."""
+        continuation = self.continuation
+        return continuation if continuation is not None and continuation.informs else None
+
+    def planning(self, bounds: Bounds) -> Continuation | None:
+        """The continuation by which the first attempt is planned; None plans for one alone."""
+        return self.informing if bounds.may_continue else None
+
     def predict(self, texts: Sequence[str]) -> list[Predicted]:
         """What it makes of some queries' texts; at least one.
 
@@ -76,9 +86,8 @@ class Policy:
         novelty: float | None = None,
     ) -> Worth:
         """What a decision is after, on the curve that fits how the caller uses the policy."""
-        tradeoff, continuation = self.tradeoff, self.continuation
-        if bounds.may_continue and continuation is not None and continuation.informs:
-            tradeoff = continuation.tradeoff
+        continuation = self.planning(bounds)
+        tradeoff = self.tradeoff if continuation is None else continuation.tradeoff
         return worth(slo, tradeoff, conditions.promise, self.mean_accuracy, novelty)
 
     def difficulty(self, accuracy: Floats, cost_usd: Floats) -> float:
