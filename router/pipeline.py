@@ -52,7 +52,7 @@ def decide(
     query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
     standing = stand(policy.table, known, slo, conditions, query.input_tokens)
     aim = policy.aim(slo, bounds, conditions, standing.novelty)
-    choice = first(policy, standing, query, slo, bounds, aim, conditions=conditions)
+    choice = first(policy, standing, query, slo, bounds, aim=aim, conditions=conditions)
     choice = explore(choice, slo.exploration_rate, uniform(decision_id))
     predictions = standing.predictions
     return Decision(
@@ -81,8 +81,8 @@ def first(
     query: Query,
     slo: Slo,
     bounds: Bounds,
-    aim: Worth,
     *,
+    aim: Worth,
     conditions: Conditions = PLAIN,
     ahead: Ahead | None = None,
 ) -> Choice:

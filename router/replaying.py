@@ -127,7 +127,7 @@ class Part:
         query, bounds = self.query(place), self.bounds[place]
         aim = self.policy.aim(slo, bounds, PLAIN, standing.novelty)
         try:
-            choice = pipeline.first(self.policy, standing, query, slo, bounds, aim, ahead=own)
+            choice = pipeline.first(self.policy, standing, query, slo, bounds, aim=aim, ahead=own)
         except Infeasible as error:
             return error
         if slo.exploration_rate:
