@@ -15,6 +15,7 @@ from training.benchmark.envelope import Envelope
 from training.benchmark.gap import gap_closed
 from training.calibration import calibration_error
 from training.dataset import Dataset, Indices, Rows
+from training.energy import EnergyRates, mean_used, token_table
 from training.loglinear import at_rows
 
 Figures = Mapping[str, Any]
@@ -54,22 +55,45 @@ def prediction_figures(predicted: Floats, raw: Floats, rows: Rows) -> Figures:
 
 
 def routing_figures(
-    dataset: Dataset, queries: Mask, predicted: Predicted, tradeoff: Tradeoff, best_arm: int
+    dataset: Dataset,
+    queries: Mask,
+    predicted: Predicted,
+    tradeoff: Tradeoff,
+    best_arm: int,
+    *,
+    rates: EnergyRates,
 ) -> Figures:
     """What the policy would have reached on the queries of the mask (q,).
 
     With enough queries whose every arm has a score and a cost, the outcomes themselves
-    tell; else the propensities do; else nothing can be said.
+    tell; else the propensities do; else nothing can be said. Energy is None where the log
+    counts no tokens or the catalog has no figure.
     """
     score, cost = dataset.table("score"), dataset.table("cost_usd")
     full = queries & ~np.isnan(score).any(axis=1) & ~np.isnan(cost).any(axis=1)
     if full.any() and len(dataset.arms) > 1:
-        part = predicted.take(full)
+        part, value = predicted.take(full), _value(tradeoff)
+        used = _used(token_table(dataset)[full], part.choose(value), best_arm, rates)
         return {
             "best_constant": dataset.arms[best_arm].key,
             **_known(part, score[full], cost[full], tradeoff, best_arm),
+            **used,
         }
-    return _weighted(dataset, queries, predicted, tradeoff)
+    return _weighted(dataset, queries, predicted, _value(tradeoff), rates)
+
+
+def _value(tradeoff: Tradeoff) -> float:
+    """The value of a correct answer at which it is as accurate as the best constant."""
+    return tradeoff.value_for(tradeoff.best_constant_accuracy)[0]
+
+
+def _used(tokens: Floats, chosen: Indices, best_arm: int, rates: EnergyRates) -> Figures:
+    """Energy and emissions a decision, on the queries (n,) whose every arm has its tokens."""
+    counted = ~np.isnan(tokens).any(axis=1)
+    tokens, chosen = tokens[counted], chosen[counted]
+    own = mean_used(rates, tokens[np.arange(len(tokens)), chosen], chosen)
+    best = mean_used(rates, tokens[:, best_arm], np.full(len(tokens), best_arm))
+    return {**own, **{f"best_constant_{name}": value for name, value in best.items()}}
 
 
 def _known(
@@ -80,8 +104,7 @@ def _known(
     best_arm: int,
 ) -> Figures:
     """Figures from outcomes of every arm, `score` and `cost` of shape (n, a)."""
-    value, _ = tradeoff.value_for(tradeoff.best_constant_accuracy)
-    chosen = outcome(predicted.choose(value), score, cost)
+    chosen = outcome(predicted.choose(_value(tradeoff)), score, cost)
     curve = np.array([outcome(predicted.choose(each), score, cost) for each in tradeoff.value_usd])
     best = np.array((cost[:, best_arm].mean(), score[:, best_arm].mean()))
     return {
@@ -118,13 +141,14 @@ def _gap_closed(curve: Floats, score: Floats, cost: Floats, best_arm: int) -> fl
     return gap_closed(curve, constants, np.array(ideal), scale.budgets(low, high))
 
 
-def _weighted(dataset: Dataset, queries: Mask, predicted: Predicted, tradeoff: Tradeoff) -> Figures:
+def _weighted(
+    dataset: Dataset, queries: Mask, predicted: Predicted, value_usd: float, rates: EnergyRates
+) -> Figures:
     """Self-normalised inverse propensity scoring (SNIPS) of the policy on a bandit log."""
     rows = dataset.rows
     logged = queries[rows.query] & dataset.scored & ~np.isnan(rows.propensity)
     rows = rows.take(logged)
-    value, _ = tradeoff.value_for(tradeoff.best_constant_accuracy)
-    same = predicted.choose(value)[rows.query] == rows.arm
+    same = predicted.choose(value_usd)[rows.query] == rows.arm
     if not same.any():
         return {"how": "not known: the log has neither every arm nor propensities", "queries": 0}
     weight = same / rows.propensity
@@ -140,4 +164,7 @@ def _weighted(dataset: Dataset, queries: Mask, predicted: Predicted, tradeoff: T
         else float(np.nanmean(rows.cost_usd)),
         "accuracy": float(np.average(rows.score, weights=weight)),
         "cost_usd": None if cost is None else float(cost),
+        **mean_used(
+            rates, (rows.input_tokens + rows.output_tokens)[same], rows.arm[same], weight[same]
+        ),
     }

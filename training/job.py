@@ -65,7 +65,7 @@ def train(
     judged = learner().fit(encoded, dataset.rows.take(~held[dataset.rows.query]), fold, progress)
     progress("held-out queries")
     adjusted = adjust(dataset, judged.out_of_fold_, samples, seed)
-    seen = figures(dataset, held, judged.predict(encoded, held), adjusted)
+    seen = figures(dataset, held, judged.predict(encoded, held), adjusted, models)
 
     final = learner().fit(encoded, dataset.rows, fold, progress)
     progress("trade-offs and evidence")

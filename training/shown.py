@@ -8,6 +8,8 @@ from typing import Any
 from router.commands.output import say
 from training.sources import Log
 
+ENERGY = (("energy_wh", "Wh"), ("gco2e", "gCO2e"))
+
 
 def left_out(log: Log) -> dict[str, Any]:
     """How many rows a log had, and which were left out and why."""
@@ -73,16 +75,24 @@ def _held_out(figures: dict[str, Any]) -> Iterator[str]:
     )
     yield f"routing figures from: {routing['how']}"
     if "accuracy" in routing:
-        yield f"Leadline: accuracy {_reached(routing['accuracy'], routing['cost_usd'])}"
+        yield f"Leadline: accuracy {_reached(routing)}"
     if "best_constant" in routing:
-        best = _reached(routing["best_constant_accuracy"], routing["best_constant_cost_usd"])
+        best = _reached(routing, "best_constant_")
         yield f"best constant arm: accuracy {best} ({routing['best_constant']})"
         yield f"gap to the oracle closed: {_or_dash(routing['gap_closed'])}"
 
 
-def _reached(accuracy: float, cost_usd: float | None) -> str:
+def _reached(routing: dict[str, Any], of: str = "") -> str:
+    cost_usd = routing[f"{of}cost_usd"]
     cost = "unknown cost" if cost_usd is None else f"${1_000 * cost_usd:.4g} per 1,000 queries"
-    return f"{accuracy:.3f} at {cost}"
+    return f"{routing[f'{of}accuracy']:.3f} at {cost}{_used(routing, of)}"
+
+
+def _used(routing: dict[str, Any], of: str) -> str:
+    """Energy and emissions of a decision, where they are known."""
+    figures = ((routing.get(f"{of}{name}"), unit) for name, unit in ENERGY)
+    said = [f"{value:.3g} {unit}" for value, unit in figures if value is not None]
+    return f", {' and '.join(said)} per decision" if said else ""
 
 
 def _or_dash(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from training import evidence, sampling
 from training.calibration import calibrate
 from training.contexts import Encoded
 from training.dataset import Dataset
+from training.energy import EnergyRates
 from training.evaluation import Figures, Predicted, prediction_figures, routing_figures
 from training.learner import Forecast, Learner
 from training.novelty import reference
@@ -116,14 +117,22 @@ def _predicted(forecast: Forecast, calibration: Calibration) -> Predicted:
     return Predicted(accuracy=calibration(forecast.raw)[0], cost_usd=forecast.cost_usd)
 
 
-def figures(dataset: Dataset, held: Mask, forecast: Forecast, adjusted: Adjusted) -> Figures:
+def figures(
+    dataset: Dataset,
+    held: Mask,
+    forecast: Forecast,
+    adjusted: Adjusted,
+    models: Sequence[Model],
+) -> Figures:
     """What the policy reaches on held-out queries (q,), given their forecast."""
-    predicted = adjusted.predicted(forecast)
+    predicted, rates = adjusted.predicted(forecast), EnergyRates.of(dataset.arms, models)
     rows = dataset.rows.take(held[dataset.rows.query])
     return {
         "queries": int(held.sum()),
         "prediction": prediction_figures(predicted.accuracy, forecast.raw, rows),
-        "routing": routing_figures(dataset, held, predicted, adjusted.tradeoff, adjusted.best_arm),
+        "routing": routing_figures(
+            dataset, held, predicted, adjusted.tradeoff, adjusted.best_arm, rates=rates
+        ),
     }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,9 +73,18 @@ def show_(
         ("created", record.created_at),
         ("promoted", record.promoted_at),
         ("bundle sha256", record.bundle_sha256),
-        *record.summary.items(),
+        *_flat(record.summary),
     ]
     table(rows, ("what", "value"))
+
+
+def _flat(summary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each figure in a row of its own, under its full name."""
+    for name, value in summary.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", "unknown" if value is None else value
 
 
 @app.command("promote")
