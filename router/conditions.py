@@ -37,12 +37,18 @@ class Promise:
 class Backend:
     """How a model's backend does now.
 
-    `slowdown` is the ratio of recent latency to what is predicted. One that is not
-    `available` is in no feasible set, but for probes.
+    `slowdown` is the ratio of recent latency to what is predicted; where first tokens are
+    reported it is that of what comes after them, and `first_token_s` and
+    `usual_first_token_s` are how long a call's takes now and otherwise, with the spread of
+    its logarithm. They are 0 where nothing is known of them. One that is not `available` is
+    in no feasible set, but for probes.
     """
 
     slowdown: float = 1.0
     available: bool = True
+    first_token_s: float = 0.0
+    usual_first_token_s: float = 0.0
+    first_token_spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

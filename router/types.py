@@ -292,7 +292,8 @@ class Evidence:
     """What an attempt showed before the truth is known.
 
     `confidence` is a mean token log-probability (<= 0) or an agreement between samples
-    in [0, 1], as the arm's strategy gives it.
+    in [0, 1], as the arm's strategy gives it. `time_to_first_token_s` is that of the
+    attempt's first call.
     """
 
     confidence: float | None = None
@@ -300,6 +301,7 @@ class Evidence:
     output_tokens: int | None = None
     cost_usd: float | None = None
     latency_s: float | None = None
+    time_to_first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +350,7 @@ class Outcome:
     latency_s: float | None = None
     confidence: float | None = None
     error: str = ""
+    time_to_first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,7 @@ class OutcomeFields(TypedDict, total=False):
     error: str
     occurred_at: datetime | None
     request_id: UUID | None
+    time_to_first_token_s: float | None
 
 
 def report_outcome(decision_id: UUID | str, **fields: Unpack[OutcomeFields]) -> Call[UUID]:
@@ -199,6 +200,7 @@ def outcome_request(outcome: OutcomeReport) -> router_pb2.ReportOutcomeRequest:
         confidence=outcome.confidence,
         error=outcome.error,
         occurred_at=None if outcome.occurred_at is None else stamp(outcome.occurred_at),
+        time_to_first_token_s=outcome.time_to_first_token_s,
     )
 
 

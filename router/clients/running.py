@@ -35,6 +35,7 @@ class Attempt(Generic[T]):
     latency_s: float | None = None
     score: float | None = None
     arm: Arm | None = None
+    time_to_first_token_s: float | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -45,6 +46,7 @@ class Attempt(Generic[T]):
             output_tokens=self.output_tokens,
             cost_usd=self.cost_usd,
             latency_s=self.latency_s,
+            time_to_first_token_s=self.time_to_first_token_s,
         )
 
 
@@ -165,6 +167,7 @@ class _Way:
                 output_tokens=made.output_tokens,
                 latency_s=made.latency_s,
                 confidence=made.confidence,
+                time_to_first_token_s=made.time_to_first_token_s,
             )
         )
 

@@ -112,7 +112,8 @@ class OutcomeReport:
     """What became of an attempt, as the caller knows it.
 
     `score` is in [0, 1]; `error` says what failed, and then there is no score. Without a
-    `request_id` the same report twice counts once.
+    `request_id` the same report twice counts once. `time_to_first_token_s` is that of the
+    attempt's first call.
     """
 
     decision_id: UUID | str
@@ -127,6 +128,7 @@ class OutcomeReport:
     error: str = ""
     occurred_at: datetime | None = None
     request_id: UUID | None = None
+    time_to_first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """How each model's backend does now, from what attempts showed of it. Pure: time is an argument.
 
-Slowdown. It is estimated, as `slowdown.py` says, from a model's last 64 attempts. Beyond them
-the oldest goes of the tenant that has most, so that none drives out what others saw.
+Load. The slowdown is estimated, as `slowdown.py` says, from a model's last 64 attempts. Beyond
+them the oldest goes of the tenant that has most, so that none drives out what others saw. Where
+first tokens are told, how much later they come than usual (`firsts.py`) is estimated first,
+and the slowdown is that of the rest: `load.py` puts both together again.
 
 Circuit. A model whose attempts fail, at least three and at least half by such weights,
 is open: not available. Where another tenant's attempts mostly do well at the same time it
@@ -24,13 +26,14 @@ import math
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import replace
 
 from router.conditions import Backend
-from router.policy.slowdown import HALF_LIFE_S, aged, ages, estimated
-from router.types import Floats
+from router.policy.firsts import UsualFirsts
+from router.policy.load import loaded_median_s
+from router.policy.measured import Live, failed_share, live, measured, ratio
+from router.policy.seen import Seen
+from router.policy.slowdown import HALF_LIFE_S
 
 MOST_KEPT = 64
 FAILED_SHARE, LEAST_FAILED, GOOD_TO_CLOSE = 0.5, 3, 2
@@ -42,51 +45,15 @@ PROBED = Backend()
 """What a model that is probed is named with: as if it did as predicted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What one attempt showed of its model's backend; times in epoch seconds.
-
-    `log_ratio` is the logarithm of its latency over the median predicted for it, None
-    where either is unknown. `tenant` tells callers apart.
-    """
-
-    ended_s: float
-    started_s: float
-    failed: bool = False
-    log_ratio: float | None = None
-    tenant: str = ""
-
-
-def seen(
-    started_s: float,
-    now_s: float,
-    *,
-    latency_s: float | None = None,
-    median_s: float | None = None,
-    failed: bool = False,
-    tenant: str = "",
-) -> Seen | None:
-    """What an attempt showed, reported at `now_s`; None where it tells nothing of its backend.
-
-    A failed attempt's latency is not that of an answer.
-    """
-    ratio = None
-    if latency_s and median_s and not failed and 0.0 < latency_s < math.inf and median_s > 0.0:
-        ratio = math.log(latency_s / median_s)
-    if ratio is None and latency_s is None and not failed:
-        return None
-    ended_s = now_s if latency_s is None else min(started_s + latency_s, now_s)
-    return Seen(ended_s=ended_s, started_s=started_s, failed=failed, log_ratio=ratio, tenant=tenant)
-
-
 class Track:
     """One model's backend: what was seen of it lately, and when to probe it."""
 
     def __init__(self) -> None:
-        self.slowdown = 1.0
+        self.load = PROBED
         self.opened_s: float | None = None
         self.probes = 0
         self._kept: list[Seen] = []
+        self._usual = UsualFirsts()
         self._good = 0
         self._interval_s = FIRST_PROBE_S
         self._probed_s = self._news_s = -math.inf
@@ -94,13 +61,14 @@ class Track:
     @property
     def troubled(self) -> bool:
         """Whether the backend is slow or not available, so that it needs probes."""
-        return self.opened_s is not None or self.slowdown > 1.0
+        later = self.load.first_token_s > self.load.usual_first_token_s
+        return self.opened_s is not None or self.load.slowdown > 1.0 or later
 
     def backend(self, now_s: float) -> Backend:
         """How it does, the probes aside."""
         if now_s - max(self._news_s, self._probed_s) > FORGOTTEN_S:
             return PROBED
-        return Backend(slowdown=self.slowdown, available=self.opened_s is None)
+        return replace(self.load, available=self.opened_s is None)
 
     @property
     def due_s(self) -> float:
@@ -115,9 +83,15 @@ class Track:
         self._probed_s = max(self._probed_s, now_s)
         self._interval_s = min(2.0 * self._interval_s, LONGEST_PROBE_S)
 
+    @property
+    def live(self) -> Live:
+        """What its recent attempts showed."""
+        return live(self._kept)
+
     def saw(self, several: Iterable[Seen]) -> None:
         """Takes in what attempts showed; they may come in any order."""
-        for what in sorted(several, key=_ended_s):
+        new = sorted(several, key=_ended_s)
+        for what in new:
             self._forget(what.ended_s)
             insort(self._kept, what, key=_ended_s)
             self._news_s = max(self._news_s, what.ended_s)
@@ -128,7 +102,7 @@ class Track:
         self._let_go()
         if self.opened_s is None:
             self._open_when_failing()
-        self.slowdown = self._estimate()
+        self._measure(new)
 
     def _let_go(self) -> None:
         counts = Counter(each.tenant for each in self._kept)
@@ -141,18 +115,19 @@ class Track:
         """Forgets all after a long time without news."""
         if now_s - max(self._news_s, self._probed_s) > FORGOTTEN_S:
             self._kept.clear()
-            self.opened_s, self.slowdown = None, 1.0
+            self.opened_s, self.load = None, PROBED
 
     def _does_well(self, what: Seen) -> bool:
         if what.failed or what.started_s < (self.opened_s or -math.inf):
             return False
-        ratio = what.log_ratio or 0.0
-        return ratio <= CLEARLY_QUICKER * math.log(max(self.slowdown, 1.0))
+        usual_s = what.median_s or 1.0
+        trouble = loaded_median_s(usual_s, what.firsts, self.load) / usual_s
+        return (what.log_ratio or 0.0) <= CLEARLY_QUICKER * math.log(max(trouble, 1.0))
 
     def _open_when_failing(self) -> None:
         if sum(each.failed for each in self._kept) < LEAST_FAILED:
             return
-        if _failed_share(self._kept) >= FAILED_SHARE and not self._somebody_does_well():
+        if failed_share(self._kept) >= FAILED_SHARE and not self._somebody_does_well():
             self.opened_s = max(each.ended_s for each in self._kept if each.failed)
             self._good, self._interval_s = 0, FIRST_PROBE_S
 
@@ -164,7 +139,7 @@ class Track:
             for tenant in {each.tenant for each in recent}
         ]
         return any(
-            len(own) >= LEAST_FAILED and _failed_share(own) < FAILED_SHARE for own in by_tenant
+            len(own) >= LEAST_FAILED and failed_share(own) < FAILED_SHARE for own in by_tenant
         )
 
     def _try_to_close(self, what: Seen) -> None:
@@ -173,28 +148,19 @@ class Track:
             self.opened_s = None
             self._kept = [each for each in self._kept if not each.failed]
 
-    def _estimate(self) -> float:
+    def _measure(self, new: Sequence[Seen]) -> None:
         timed = [each for each in self._kept if each.log_ratio is not None]
-        return estimated(
-            np.array([each.log_ratio for each in timed]),
-            np.array([each.ended_s for each in timed]),
-            [each.tenant for each in timed],
-        )
+        self.load = measured(timed, self._usual)
+        if ratio(timed) != 1.0:
+            self._usual.start_anew()
+        elif self.opened_s is None:
+            for what in new:
+                if what.first_token_s is not None:
+                    self._usual.took(what.tenant, what.ended_s, what.first_token_s)
 
 
 def _ended_s(what: Seen) -> float:
     return what.ended_s
-
-
-def _failed_share(several: Sequence[Seen]) -> float:
-    weights = _weights(np.array([each.ended_s for each in several]))
-    return float(weights @ [each.failed for each in several])
-
-
-def _weights(ended_s: Floats) -> Floats:
-    """How much each of some attempts counts (n,), of those that ended at rising times; sum 1."""
-    weights = aged(ages(ended_s))
-    return np.asarray(weights / weights.sum()) if len(weights) else weights
 
 
 class Backends:

@@ -4,8 +4,7 @@ A strategy is rounds in turn of passes side by side, each so many times as long 
 measured pass. With log latency of one pass at Q(p) from its median, the slowest of w that
 run side by side has the quantiles Q(p^(1/w)). The sum of r rounds is taken as log-normal
 with the same mean and variance (Fenton 1960), where rounds of one query on one backend
-correlate by a half. A backend's slowdown multiplies every pass, and so the maximum, the sum
-and each of their quantiles alike.
+correlate by a half.
 """
 
 from __future__ import annotations
@@ -100,12 +99,3 @@ def _of_rounds(one_round: Floats, rounds: float) -> Floats:
 
 
 _SCORES = ndtri(np.array(LATENCY_QUANTILES))
-
-
-def strategy_latency(arm: Arm, slowdown: float, one_pass_s: Floats) -> Floats:
-    """The LATENCY_QUANTILES in seconds, shape (3,), of an arm whose model is so much slower.
-
-    `one_pass_s` (3,) are those of a single pass of its model at its usual speed.
-    """
-    logs = np.log(one_pass_s)
-    return np.asarray(slowdown * np.exp(logs[0] + quantiles_of(shape(arm), logs - logs[0])))

@@ -12,6 +12,9 @@ from 1 only when m is more than 3 standard errors and a factor of 1.2 from it, a
 shrunk by how uncertain it is: log slowdown = m t^2 / (t^2 + se^2), t = log 2. A voice's se is
 1.25 spread / sqrt(n); that of k > 3 voices is the median of theirs over sqrt(k / 3), and up
 to 3 voices it is the median itself, since one that lies leaves the extreme of the others.
+
+How much later first tokens come is heard in the same way, in seconds: a voice's ratio r to
+what its first tokens usually take, u, says u (r - 1), since a queue delays all alike.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median_high
+from statistics import median_high, median_low
 
 import numpy as np
 
@@ -41,6 +44,25 @@ def estimated(log_ratios: Floats, ended_s: Floats, tenants: Sequence[str]) -> fl
         return 1.0
     age = ages(ended_s)
     return _agreed([_shown(log_ratios[own], aged(age[own])) for own in _voices(tenants, age)])
+
+
+def delayed(log_ratios: Floats, usual_s: Floats, ended_s: Floats, tenants: Sequence[str]) -> float:
+    """By how many seconds first tokens come later than usual.
+
+    `log_ratios` (n,) are those of each to what it takes usually, `usual_s` (n,).
+    """
+    if len(tenants) < LEAST_ATTEMPTS:
+        return 0.0
+    age = ages(ended_s)
+    shown = [
+        (float(np.median(usual_s[own])), *_shown(log_ratios[own], aged(age[own])))
+        for own in _voices(tenants, age)
+    ]
+    later_s, error_s = _heard(
+        [(usual * math.expm1(ratio), usual * math.exp(ratio) * se) for usual, ratio, se in shown]
+    )
+    least_s = (LEAST_FACTOR - 1.0) * median_low(usual for usual, _, _ in shown)
+    return later_s if abs(later_s) >= max(least_s, LEAST_ERRORS * error_s) else 0.0
 
 
 def ages(ended_s: Floats) -> Floats:
@@ -78,26 +100,38 @@ def _enough(age: Floats) -> bool:
 def _shown(log_ratios: Floats, weights: Floats) -> tuple[float, float]:
     """The median of log ratios (n,) with weights (n,), n > 0, and its standard error."""
     weights = weights / weights.sum()
+    middle = median(log_ratios, weights)
+    error = 1.25 * spread(log_ratios, weights, middle) * float(np.sqrt(weights @ weights))
+    return middle, error
+
+
+def spread(log_ratios: Floats, weights: Floats, middle: float) -> float:
+    """How widely log ratios (n,) with weights (n,), sum 1, lie around their median."""
     count = 1.0 / float(weights @ weights)
-    middle = _median(log_ratios, weights)
-    spread = 1.48 * _median(np.abs(log_ratios - middle), weights)
-    spread = (_SPREAD_COUNTS * _SPREAD + count * spread) / (_SPREAD_COUNTS + count)
-    return middle, 1.25 * max(spread, _LEAST_SPREAD) / math.sqrt(count)
+    shown = 1.48 * median(np.abs(log_ratios - middle), weights)
+    shown = (_SPREAD_COUNTS * _SPREAD + count * shown) / (_SPREAD_COUNTS + count)
+    return max(shown, _LEAST_SPREAD)
+
+
+def _heard(voices: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """What voices say together, each with its standard error: the median, and its own."""
+    ordered, half = sorted(middle for middle, _ in voices), len(voices) // 2
+    middle = min(ordered[half], ordered[-1 - half], key=abs)
+    error = median_high(error for _, error in voices)
+    return middle, error / math.sqrt(max(len(voices) * COUNTED_SHARE, 1.0))
 
 
 def _agreed(voices: Sequence[tuple[float, float]]) -> float:
     """The slowdown that log ratios with their standard errors show, one for each voice."""
-    ordered, half = sorted(middle for middle, _ in voices), len(voices) // 2
-    middle = min(ordered[half], ordered[-1 - half], key=abs)
-    error = median_high(error for _, error in voices)
-    error /= math.sqrt(max(len(voices) * COUNTED_SHARE, 1.0))
+    middle, error = _heard(voices)
     if abs(middle) < max(math.log(LEAST_FACTOR), LEAST_ERRORS * error):
         return 1.0
     shrunk = middle * _PRIOR**2 / (_PRIOR**2 + error**2)
     return min(max(math.exp(shrunk), FASTEST), SLOWEST)
 
 
-def _median(values: Floats, weights: Floats) -> float:
+def median(values: Floats, weights: Floats) -> float:
+    """The median of values (n,) with weights (n,), sum 1."""
     order = np.argsort(values)
     place = int(np.searchsorted(np.cumsum(weights[order]), 0.5))
     return float(values[order[min(place, len(values) - 1)]])

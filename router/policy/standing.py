@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from router.conditions import Conditions
 from router.errors import Infeasible
 from router.policy.conversation import cached_saving_usd, discounted, staying_usd
 from router.policy.energy import emission_usd
+from router.policy.load import loaded
 from router.policy.predictor import Predicted
 from router.policy.table import ArmTable
 from router.slo import Slo
@@ -62,7 +63,7 @@ def _expected(
 ) -> Predictions:
     """What is expected of slow backends, and of a model that has the prompt already."""
     if conditions.backends:
-        predictions = _slowed(predictions, table.slowdown(conditions.backends))
+        predictions = loaded(predictions, table, conditions.backends)
     if conditions.conversation is not None:
         saving_usd = cached_saving_usd(table, conditions.conversation, input_tokens)
         predictions = discounted(predictions, saving_usd)
@@ -93,12 +94,3 @@ def _affordable(table: ArmTable, conditions: Conditions, input_tokens: int) -> M
             reason="BUDGET_EXHAUSTED",
         )
     return affordable
-
-
-def _slowed(predictions: Predictions, slowdown: Floats) -> Predictions:
-    return replace(
-        predictions,
-        latency_p50_s=predictions.latency_p50_s * slowdown,
-        latency_p95_s=predictions.latency_p95_s * slowdown,
-        latency_p99_s=predictions.latency_p99_s * slowdown,
-    )

@@ -102,13 +102,6 @@ class ArmTable:
                 mask &= ~self.of_model(model)
         return mask
 
-    def slowdown(self, backends: Mapping[str, Backend]) -> Floats:
-        """By how much each arm is slower than predicted, shape (a,)."""
-        slowdown = np.ones(len(self.models))
-        for model, backend in backends.items():
-            slowdown[self.of_model(model)] = backend.slowdown
-        return slowdown
-
     def of_model(self, model: str) -> Mask:
         """The arms of a model, shape (a,)."""
         return self._of_model.get(model, self._nothing)

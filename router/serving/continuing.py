@@ -212,6 +212,8 @@ def _reported(attempt: Attempt, row: Row) -> Reported:
         now_s=row["occurred_at"].timestamp(),
         latency_s=attempt.evidence.latency_s,
         failed=False,
+        first_token_s=attempt.evidence.time_to_first_token_s,
+        output_tokens=attempt.evidence.output_tokens,
     )
 
 
@@ -236,6 +238,7 @@ def _evidence(message: EvidenceMessage) -> Evidence:
         output_tokens=fields.count(message, "output_tokens"),
         cost_usd=fields.amount(message, "cost_usd"),
         latency_s=fields.amount(message, "latency_s"),
+        time_to_first_token_s=fields.amount(message, "time_to_first_token_s"),
     )
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from router.policy.backends import Seen
+from router.policy.seen import Seen
 
 MOST_TOLD = 512
 
@@ -114,18 +114,29 @@ def _row(news: News) -> list[Any]:
     if isinstance(news, Probe):
         return [news.model, news.at_s, news.decision_id.hex]
     seen = news.seen
-    return [news.model, seen.ended_s, seen.started_s, seen.failed, seen.log_ratio, seen.tenant]
+    return [
+        *(news.model, seen.ended_s, seen.started_s, seen.failed, seen.log_ratio, seen.tenant),
+        *(seen.median_s, seen.first_token_s, seen.firsts, seen.tokens_per_s),
+    ]
 
 
 def _news(row: Sequence[Any]) -> News:
     if len(row) == 3:
         return Probe(model=str(row[0]), at_s=float(row[1]), decision_id=UUID(hex=row[2]))
-    model, ended_s, started_s, failed, ratio, tenant = row
+    model, ended_s, started_s, failed, ratio, tenant, median_s, first_token_s, firsts, rate = row
     seen = Seen(
         ended_s=float(ended_s),
         started_s=float(started_s),
         failed=bool(failed),
-        log_ratio=None if ratio is None else float(ratio),
+        log_ratio=_known(ratio),
         tenant=str(tenant),
+        median_s=_known(median_s),
+        first_token_s=_known(first_token_s),
+        firsts=float(firsts),
+        tokens_per_s=_known(rate),
     )
     return Sighting(model=str(model), seen=seen)
+
+
+def _known(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -78,6 +78,8 @@ class Outcomes:
                 now_s=self._clock().timestamp(),
                 latency_s=fields.amount(request, "latency_s"),
                 failed=bool(request.error),
+                first_token_s=fields.amount(request, "time_to_first_token_s"),
+                output_tokens=fields.count(request, "output_tokens"),
             )
         )
 
@@ -102,6 +104,7 @@ class Outcomes:
                 "input_tokens": fields.count(request, "input_tokens"),
                 "output_tokens": fields.count(request, "output_tokens"),
                 "latency_s": fields.amount(request, "latency_s"),
+                "time_to_first_token_s": fields.amount(request, "time_to_first_token_s"),
                 "confidence": fields.finite(request, "confidence"),
                 "error": fields.short(request.error, "error", 4_000) or None,
             }

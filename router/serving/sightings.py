@@ -8,22 +8,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from router.conditions import Backend
 from router.ids import time_of
-from router.policy.backends import seen
+from router.policy.load import first_tokens, usual_median_s
+from router.policy.seen import seen
 from router.serving.decisions import Finder, Row, attempt_id
 from router.serving.exchange import Sighting
 from router.serving.rows import arm_of, read
 from router.store.seams import Kind
+from router.types import Arm
 
 STALE_S = 60.0
 """Older news than this tells nothing of now."""
+
+FIRSTS_SPREAD = 0.5
+"""About how widely the logarithm of a call's first token lies around its median."""
 
 _MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """What a caller said of an attempt at `now_s`, in epoch seconds: its latency, or a failure."""
+    """What a caller said of an attempt at `now_s`, in epoch seconds: its latency, or a failure.
+
+    `first_token_s` is what its first call's first token took.
+    """
 
     tenant_id: UUID
     decision_id: UUID
@@ -31,6 +40,8 @@ class Reported:
     now_s: float
     latency_s: float | None
     failed: bool
+    first_token_s: float | None = None
+    output_tokens: int | None = None
 
 
 Watch = Callable[[Reported], None]
@@ -43,11 +54,12 @@ def unwatched(_said: Reported) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempted:
-    """The arm of an attempt, when it began, and the median that was predicted for it."""
+    """The arm of an attempt, when it began, and the median predicted at its usual speed."""
 
-    arm: str
+    arm: Arm
     started_s: float
     median_s: float | None
+    firsts: float
 
 
 class Sightings:
@@ -72,13 +84,16 @@ class Sightings:
             said.now_s,
             latency_s=said.latency_s,
             median_s=attempted.median_s,
+            first_token_s=said.first_token_s,
+            firsts=attempted.firsts,
+            output_tokens=said.output_tokens,
             failed=said.failed,
             tenant=said.tenant_id.hex,
         )
         if what is None or said.now_s - what.ended_s > STALE_S:
             return None
         self._remember(place)
-        return Sighting(model=arm_of(attempted.arm).model, seen=what)
+        return Sighting(model=attempted.arm.model, seen=what)
 
     def _remember(self, place: tuple[UUID, int]) -> None:
         self._known[place] = None
@@ -97,7 +112,7 @@ class Sightings:
                 return None
             arm = ended["next_arm"]
             started_s = datetime.fromisoformat(ended["occurred_at"]).timestamp()
-        return _Attempted(arm=arm, started_s=started_s, median_s=_median_s(row, arm))
+        return _attempted(row, arm, started_s)
 
     def _find(self, kind: Kind, tenant_id: UUID, row_id: UUID) -> Row | None:
         for finder in self._finders:
@@ -106,11 +121,16 @@ class Sightings:
         return None
 
 
-def _median_s(row: Row, arm: str) -> float | None:
-    """The median latency of an arm at its usual speed; a row's is what was expected then."""
-    predicted, conditions = row["predictions"], row.get("conditions") or {}
-    if arm not in predicted["arms"]:
-        return None
-    median_s = predicted["latency_p50_s"][predicted["arms"].index(arm)]
-    backend = conditions.get("backends", {}).get(arm_of(arm).model, {})
-    return None if median_s is None else float(median_s / backend.get("slowdown", 1.0))
+def _attempted(row: Row, key: str, started_s: float) -> _Attempted:
+    """A row's figures are what was expected under the load of then."""
+    arm, predicted, conditions = arm_of(key), row["predictions"], row.get("conditions") or {}
+    known = dict(zip(predicted["arms"], predicted["latency_p50_s"], strict=True))
+    backend = Backend(**conditions.get("backends", {}).get(arm.model, {}))
+    then = first_tokens(arm, backend.first_token_spread)[0]
+    loaded_s = known.get(key)
+    return _Attempted(
+        arm=arm,
+        started_s=started_s,
+        median_s=None if loaded_s is None else usual_median_s(loaded_s, then, backend),
+        firsts=first_tokens(arm, FIRSTS_SPREAD)[0],
+    )

@@ -880,6 +880,7 @@ class Evidence(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
     LATENCY_S_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
     confidence: _builtins.float
     """Mean token log-probability (<= 0), or agreement between samples in [0, 1]."""
     verifier_score: _builtins.float
@@ -890,6 +891,8 @@ class Evidence(_message.Message):
     """Cost of the attempt in dollars."""
     latency_s: _builtins.float
     """Latency of the attempt in seconds."""
+    time_to_first_token_s: _builtins.float
+    """Seconds from sending the attempt's first call to its first token."""
     def __init__(
         self,
         *,
@@ -898,10 +901,11 @@ class Evidence(_message.Message):
         output_tokens: _builtins.int | None = ...,
         cost_usd: _builtins.float | None = ...,
         latency_s: _builtins.float | None = ...,
+        time_to_first_token_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_verifier_score", b"_verifier_score", "confidence", b"confidence", "cost_usd", b"cost_usd", "latency_s", b"latency_s", "output_tokens", b"output_tokens", "verifier_score", b"verifier_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_time_to_first_token_s", b"_time_to_first_token_s", "_verifier_score", b"_verifier_score", "confidence", b"confidence", "cost_usd", b"cost_usd", "latency_s", b"latency_s", "output_tokens", b"output_tokens", "time_to_first_token_s", b"time_to_first_token_s", "verifier_score", b"verifier_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_verifier_score", b"_verifier_score", "confidence", b"confidence", "cost_usd", b"cost_usd", "latency_s", b"latency_s", "output_tokens", b"output_tokens", "verifier_score", b"verifier_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_time_to_first_token_s", b"_time_to_first_token_s", "_verifier_score", b"_verifier_score", "confidence", b"confidence", "cost_usd", b"cost_usd", "latency_s", b"latency_s", "output_tokens", b"output_tokens", "time_to_first_token_s", b"time_to_first_token_s", "verifier_score", b"verifier_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -911,6 +915,8 @@ class Evidence(_message.Message):
     _WhichOneofArgType__latency_s: _TypeAlias = _typing.Literal["_latency_s", b"_latency_s"]  # noqa: Y015
     _WhichOneofReturnType__output_tokens: _TypeAlias = _typing.Literal["output_tokens"]  # noqa: Y015
     _WhichOneofArgType__output_tokens: _TypeAlias = _typing.Literal["_output_tokens", b"_output_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__time_to_first_token_s: _TypeAlias = _typing.Literal["time_to_first_token_s"]  # noqa: Y015
+    _WhichOneofArgType__time_to_first_token_s: _TypeAlias = _typing.Literal["_time_to_first_token_s", b"_time_to_first_token_s"]  # noqa: Y015
     _WhichOneofReturnType__verifier_score: _TypeAlias = _typing.Literal["verifier_score"]  # noqa: Y015
     _WhichOneofArgType__verifier_score: _TypeAlias = _typing.Literal["_verifier_score", b"_verifier_score"]  # noqa: Y015
     @_typing.overload
@@ -921,6 +927,8 @@ class Evidence(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_s) -> _WhichOneofReturnType__latency_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_tokens) -> _WhichOneofReturnType__output_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_to_first_token_s) -> _WhichOneofReturnType__time_to_first_token_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__verifier_score) -> _WhichOneofReturnType__verifier_score | None: ...
 
@@ -1022,6 +1030,7 @@ class ReportOutcomeRequest(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID that makes a retry safe; unset: derived from the rest, so that the same
     report twice counts once.
@@ -1046,6 +1055,10 @@ class ReportOutcomeRequest(_message.Message):
     """Confidence as in Evidence."""
     error: _builtins.str
     """What failed, when the backend did; such an attempt is not a wrong answer."""
+    time_to_first_token_s: _builtins.float
+    """Seconds from sending the attempt's first call to its first token: tells a queue from a
+    backend that writes slowly.
+    """
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When it became known; unset: now."""
@@ -1065,10 +1078,11 @@ class ReportOutcomeRequest(_message.Message):
         confidence: _builtins.float | None = ...,
         error: _builtins.str = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        time_to_first_token_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_input_tokens", b"_input_tokens", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_score", b"_score", "confidence", b"confidence", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "latency_s", b"latency_s", "occurred_at", b"occurred_at", "output_tokens", b"output_tokens", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_input_tokens", b"_input_tokens", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_score", b"_score", "_time_to_first_token_s", b"_time_to_first_token_s", "confidence", b"confidence", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "latency_s", b"latency_s", "occurred_at", b"occurred_at", "output_tokens", b"output_tokens", "score", b"score", "time_to_first_token_s", b"time_to_first_token_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_input_tokens", b"_input_tokens", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_score", b"_score", "attempt", b"attempt", "confidence", b"confidence", "cost_usd", b"cost_usd", "decision_id", b"decision_id", "error", b"error", "input_tokens", b"input_tokens", "latency_s", b"latency_s", "occurred_at", b"occurred_at", "output_tokens", b"output_tokens", "request_id", b"request_id", "score", b"score", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_cost_usd", b"_cost_usd", "_input_tokens", b"_input_tokens", "_latency_s", b"_latency_s", "_output_tokens", b"_output_tokens", "_score", b"_score", "_time_to_first_token_s", b"_time_to_first_token_s", "attempt", b"attempt", "confidence", b"confidence", "cost_usd", b"cost_usd", "decision_id", b"decision_id", "error", b"error", "input_tokens", b"input_tokens", "latency_s", b"latency_s", "occurred_at", b"occurred_at", "output_tokens", b"output_tokens", "request_id", b"request_id", "score", b"score", "source", b"source", "time_to_first_token_s", b"time_to_first_token_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -1082,6 +1096,8 @@ class ReportOutcomeRequest(_message.Message):
     _WhichOneofArgType__output_tokens: _TypeAlias = _typing.Literal["_output_tokens", b"_output_tokens"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    _WhichOneofReturnType__time_to_first_token_s: _TypeAlias = _typing.Literal["time_to_first_token_s"]  # noqa: Y015
+    _WhichOneofArgType__time_to_first_token_s: _TypeAlias = _typing.Literal["_time_to_first_token_s", b"_time_to_first_token_s"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
     @_typing.overload
@@ -1094,6 +1110,8 @@ class ReportOutcomeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_tokens) -> _WhichOneofReturnType__output_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_to_first_token_s) -> _WhichOneofReturnType__time_to_first_token_s | None: ...
 
 Global___ReportOutcomeRequest: _TypeAlias = ReportOutcomeRequest  # noqa: Y015
 

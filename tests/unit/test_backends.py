@@ -18,12 +18,11 @@ from router.policy.backends import (
     FORGOTTEN_S,
     LONGEST_PROBE_S,
     MOST_KEPT,
-    Seen,
     Track,
-    seen,
 )
 from router.policy.features import Context
 from router.policy.policy import Predicted, static_policy
+from router.policy.seen import Seen, seen
 from router.serving.exchange import Exchange, News, Probe, Sighting
 from router.slo import Slo
 from router.types import Arm, Catalog, Model
@@ -89,7 +88,7 @@ def test_backends_that_do_as_predicted_are_not_named_and_not_probed() -> None:
 def test_the_slowdown_is_the_ratio_to_what_was_predicted(factor: float) -> None:
     track = Track()
     track.saw(noisy(factor, 200, seed=3))
-    assert track.slowdown == pytest.approx(factor, rel=0.25)
+    assert track.load.slowdown == pytest.approx(factor, rel=0.25)
 
 
 LIES = (math.log(500.0), math.log(1e-3))
@@ -109,17 +108,17 @@ def test_one_lying_tenant_among_three_moves_nothing(
     track = Track()
     for place in range(0, 60, 5):
         track.saw([*truth[place : place + 5], *lies[place * times : (place + 5) * times]])
-        assert track.slowdown == 1.0
+        assert track.load.slowdown == 1.0
 
 
 def test_a_tenant_alone_and_most_of_three_are_believed() -> None:
     alone, three = Track(), Track()
     slow = noisy(4.0, 90, seed=9)
     alone.saw(replace(each, tenant="a") for each in slow[:12])
-    assert alone.slowdown == pytest.approx(4.0, rel=0.3)
+    assert alone.load.slowdown == pytest.approx(4.0, rel=0.3)
     three.saw(replace(each, tenant="abc"[n % 3]) for n, each in enumerate(slow) if n % 3)
     three.saw(replace(each, tenant="a", log_ratio=0.0) for n, each in enumerate(slow) if not n % 3)
-    assert three.slowdown == pytest.approx(4.0, rel=0.35)
+    assert three.load.slowdown == pytest.approx(4.0, rel=0.35)
 
 
 def test_of_two_tenants_that_disagree_the_one_that_is_nearer_to_normal_is_believed() -> None:
@@ -128,29 +127,29 @@ def test_of_two_tenants_that_disagree_the_one_that_is_nearer_to_normal_is_believ
         replace(each, tenant="ab"[n % 2], log_ratio=each.log_ratio if n % 2 else 0.0)
         for n, each in enumerate(slow)
     )
-    assert track.slowdown == 1.0
+    assert track.load.slowdown == 1.0
 
 
 def test_many_tenants_of_few_attempts_each_are_heard_together() -> None:
     track = Track()
     track.saw(replace(each, tenant=str(n)) for n, each in enumerate(noisy(4.0, 60, seed=11)))
-    assert track.slowdown == pytest.approx(4.0, rel=0.3)
+    assert track.load.slowdown == pytest.approx(4.0, rel=0.3)
 
 
 def test_a_tenant_that_reports_most_drives_out_nothing_that_others_saw() -> None:
     track = Track()
     track.saw(replace(each, tenant="quiet") for each in noisy(1.0, 8, seed=12))
     track.saw(replace(shown(2.0 + n / 1e3, 500.0), tenant="loud") for n in range(1_000))
-    assert track.slowdown == 1.0
+    assert track.load.slowdown == 1.0
 
 
 def test_few_attempts_or_single_wild_ones_say_nothing() -> None:
     track = Track()
     track.saw([shown(0.0, 30.0), shown(1.0, 30.0)])
-    assert track.slowdown == 1.0
+    assert track.load.slowdown == 1.0
     track.saw(noisy(1.0, 40, seed=4))
     track.saw(shown(10.0 + place, 1_000.0) for place in range(5))
-    assert track.slowdown == 1.0
+    assert track.load.slowdown == 1.0
 
 
 @given(st.permutations(range(30)), st.integers(1, 7))
@@ -159,7 +158,7 @@ def test_reports_may_come_in_any_order_and_in_any_parts(order: list[int], parts:
     ordered.saw(attempts)
     for part in range(parts):
         mixed.saw(attempts[place] for place in order[part::parts])
-    assert mixed.slowdown == ordered.slowdown
+    assert mixed.load == ordered.load
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 1e6), st.booleans(), st.floats(1e-6, 1e6)), max_size=90))
@@ -237,7 +236,7 @@ def test_without_any_news_for_long_a_model_counts_as_normal() -> None:
 def test_a_score_alone_tells_nothing_of_the_backend_and_a_failure_nothing_of_its_speed() -> None:
     assert seen(0.0, 5.0) is None
     failed = seen(0.0, 5.0, latency_s=0.1, median_s=1.0, failed=True)
-    assert failed == Seen(ended_s=0.1, started_s=0.0, failed=True)
+    assert failed == Seen(ended_s=0.1, started_s=0.0, failed=True, median_s=1.0)
     unknown = seen(0.0, 5.0, latency_s=2.0)
     assert unknown == Seen(ended_s=2.0, started_s=0.0)
 

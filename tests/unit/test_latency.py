@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from router.policy.latency import Shape, quantiles_of, shape, strategy_latency
+from router.policy.latency import Shape, quantiles_of, shape
 from router.policy.spending import LATENCY, SPREAD, SpendingPredictor, prior_arrays
 from router.slo import LATENCY_QUANTILES
 from router.types import Arm, Catalog, Floats, Model
@@ -64,18 +64,9 @@ def test_shapes_follow_the_strategies() -> None:
 )
 def test_any_arm_has_rising_finite_quantiles(strategy: str, params: dict[str, float]) -> None:
     arm = Arm(model="m", strategy=strategy, params=params)
-    found = strategy_latency(arm, 2.0, np.array([1.0, 2.0, 3.0]))
+    found = quantiles_of(shape(arm), np.log([1.0, 2.0, 3.0]))
     assert np.isfinite(found).all()
     assert (np.diff(found) >= 0.0).all()
-    assert found[0] > 0.0
-
-
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.strategy)
-def test_a_slowdown_multiplies_every_strategy_alike(arm: Arm) -> None:
-    one_pass_s = np.array([1.0, 2.0, 3.0])
-    usual, slow = (strategy_latency(arm, slowdown, one_pass_s) for slowdown in (1.0, 4.0))
-    assert slow == pytest.approx(4.0 * usual)
-    assert strategy_latency(arm, 1.0, 4.0 * one_pass_s) == pytest.approx(slow)
 
 
 def predicted(trained: tuple[Arm, ...], unmeasured: tuple[Arm, ...]) -> Floats:
@@ -99,9 +90,9 @@ def test_an_arm_that_was_never_measured_takes_after_a_pass_of_its_model(
     trained: tuple[Arm, ...], unmeasured: tuple[Arm, ...]
 ) -> None:
     found = predicted(trained, unmeasured)
-    one_pass_s = 2.0 * np.exp(ONE_PASS)
     for place, arm in enumerate(ARMS):
-        assert found[:, place] == pytest.approx(strategy_latency(arm, 1.0, one_pass_s), rel=1e-6)
+        latency_s = 2.0 * np.exp(quantiles_of(shape(arm), ONE_PASS))
+        assert found[:, place] == pytest.approx(latency_s, rel=1e-6)
 
 
 def test_what_was_measured_stays_and_without_any_pass_there_is_nothing_to_go_by() -> None:
