@@ -175,3 +175,25 @@ def _polled(row: logs.Row) -> list[logs.Row]:
     samples = [{**row, "sample_idx": index, "answer": "right"} for index in range(5)]
     samples[2] |= {"answer": "wrong", "score": 0.0}
     return [{**each, "score": float(each["answer"] == "right")} for each in samples]
+
+
+def test_energy_is_told_where_log_and_catalog_know_it(tmp_path: Path) -> None:
+    log = logs.write(tmp_path / "log.jsonl", ROWS)
+    told = ("--log", log, "--out", tmp_path / "out", "--bootstrap", "100")
+    ways = ("--ways", "uniform,leadline,leadline_continuation")
+    models = tmp_path / "models.json"
+    priced = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 4.0, "energy_wh_per_ktok": 0.5}
+    grids = (("small", 300.0), ("large", 0.0))
+    models.write_text(
+        json.dumps([{"name": name, "grid_gco2e_per_kwh": grid, **priced} for name, grid in grids])
+    )
+    found = answer(*told, *ways, "--models", models)
+    used = {each["way"]: each for each in found["energy"]}
+    assert set(used) == {"best_constant", "mixture", "leadline", "leadline_continuation", "oracle"}
+    best = used["best_constant"]
+    tokens = [row["input_tokens"] + row["output_tokens"] for row in ROWS]
+    assert min(tokens) < best["energy_wh"]["estimate"] * 2_000 < max(tokens)
+    assert best["gco2e"] is None
+    assert used["leadline"]["at"]["cost_usd"] <= best["at"]["cost_usd"]
+    assert "Energy and emissions per decision" in (tmp_path / "out" / "report.html").read_text()
+    assert answer(*told, "--ways", "knn")["energy"] == []

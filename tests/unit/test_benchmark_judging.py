@@ -13,6 +13,7 @@ from router.types import Floats
 from training.benchmark import constants
 from training.benchmark.bench import sizes
 from training.benchmark.bootstrap import Interval, Resamples
+from training.benchmark.energy import energies
 from training.benchmark.extras import calibration
 from training.benchmark.gap import gap_closed
 from training.benchmark.judging import TARGETS, Judge, verdict
@@ -22,6 +23,7 @@ from training.benchmark.scale import Scale
 from training.benchmark.trial import Trial, together
 from training.benchmark.ways import Predicted, Walked, best_arms
 from training.dataset import Indices
+from training.energy import EnergyRates
 
 RNG = np.random.default_rng(4)
 QUERIES, COSTS = 300, np.array([1.0, 3.0, 10.0])
@@ -223,3 +225,18 @@ def test_results_without_leadline_have_no_predictions_to_show() -> None:
     found: Results = reckon([TRIAL], Field(ways=()), RESAMPLES, SETUP, {})
     assert (found.ways, found.calibration, found.latency_coverage) == ((), (), ())
     assert found.best_constant == TRIAL.arms[TRIAL.scale.best_arm]
+
+
+def test_energy_counts_every_attempt_and_no_query_whose_tokens_nobody_counted() -> None:
+    tokens = np.tile([100.0, 200.0, 400.0], (QUERIES, 1))
+    tokens[:5, 0] = np.nan
+    walked = TRIAL.walked["dear"]
+    tried = np.tile(np.array([2, 1, -1]), (len(walked.score), QUERIES, 1))
+    told = {**TRIAL.walked, "dear": replace(walked, tried=tried)}
+    judge = Judge(replace(TRIAL, tokens=tokens, walked=told), RESAMPLES)
+    rates = EnergyRates(wh_per_token=np.full(3, 0.01), gco2e_per_token=np.array([1, np.nan, 1]))
+    (found,) = energies(judge, ("good", "dear"), rates)
+    assert (found.way, found.gco2e) == ("dear", None)
+    assert found.energy_wh.estimate == pytest.approx(6.0)
+    assert found.energy_wh.high == pytest.approx(6.0)
+    assert energies(JUDGE, ("dear",), rates) == ()

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from router.policy.embedding import Embedder
+from router.types import Model
 from training.benchmark import constants, rivals
 from training.benchmark.ablation import parts
 from training.benchmark.bootstrap import Resamples
@@ -20,6 +21,7 @@ from training.benchmark.results import Results, Setup
 from training.benchmark.splits import Split
 from training.benchmark.trial import Clock, Limited, Progress, run
 from training.benchmark.ways import Way
+from training.energy import EnergyRates
 from training.job import train
 from training.threads import one_thread
 
@@ -39,7 +41,8 @@ _FIRST_QUERIES = 100
 class Plan:
     """What to benchmark. The references take part whatever `ways` names.
 
-    `how` says in words where the splits come from.
+    `how` says in words where the splits come from; `models` are the catalog's, for their
+    energy alone.
     """
 
     ways: tuple[str, ...] = WAYS
@@ -48,6 +51,7 @@ class Plan:
     resamples: int = 1_000
     seed: int = 0
     how: str = "two logs"
+    models: tuple[Model, ...] = ()
 
 
 @one_thread()
@@ -68,7 +72,8 @@ def benchmark(
     rng = np.random.default_rng(plan.seed)
     queries = sum(len(trial.score) for trial in trials)
     resamples = Resamples(queries, plan.resamples, rng)
-    return reckon(trials, field, resamples, _setup(plan, splits), _mean(importance))
+    rates = EnergyRates.of(splits[0].test.arms, plan.models)
+    return reckon(trials, field, resamples, _setup(plan, splits), _mean(importance), rates=rates)
 
 
 def steps(splits: Sequence[Split], field: Field) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyarrow import Table
 
+    from router.types import Model
     from training.benchmark.bench import Plan
     from training.benchmark.results import Foretold, Results, Sampled
     from training.benchmark.splits import Split
@@ -64,6 +65,16 @@ NewArms = Annotated[
     bool,
     typer.Option("--new-arms", help="Also leave each arm out, then take it in from few outcomes."),
 ]
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        help="What 'leadline models list --json' prints: also tell Wh and gCO2e per decision.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
 Bootstrap = Annotated[
     int, typer.Option("--bootstrap", min=100, max=100_000, help="Resamples for intervals.")
 ]
@@ -82,6 +93,7 @@ def benchmark(
     learning_curve: Curve = False,
     ablation: Ablation = False,
     new_arms: NewArms = False,
+    models: Models = None,
     bootstrap: Bootstrap = 1_000,
     skip_bad_rows: SkipBadRows = False,
     as_json: JsonFlag = False,
@@ -104,6 +116,7 @@ def benchmark(
         resamples=bootstrap,
         seed=seed,
         how=_how(log, holdout, folds),
+        models=_models(models),
     )
     out.mkdir(parents=True, exist_ok=True)
     files = [file for file in (train, test, log) if file is not None]
@@ -143,6 +156,12 @@ def _named(ways: str) -> tuple[str, ...]:
         message = f"{', '.join(unknown)} is not among {', '.join(WAYS)}"
         raise typer.BadParameter(message, param_hint="--ways")
     return named or WAYS
+
+
+def _models(file: Path | None) -> tuple[Model, ...]:
+    from training.energy import read_models  # noqa: PLC0415
+
+    return () if file is None else tuple(read_models(file))
 
 
 def _plan(**told: Any) -> Plan:

@@ -15,6 +15,7 @@ import numpy as np
 from router.bundle.signing import SigningKey
 from router.errors import Infeasible
 from router.offline import Asked, Policy, Replayed
+from router.policy.continuation import MAX_ATTEMPTS
 from router.slo import Slo
 from router.types import Decision, Evidence, Floats
 from training.benchmark.ways import Predicted, Walked, spent
@@ -115,14 +116,17 @@ class Continuing(_Leadline):
         index = {arm.key: place for place, arm in enumerate(test.arms)}
         shape = (len(values_usd), len(test.queries))
         cost_usd, final = np.empty(shape), np.empty(shape, np.intp)
+        tried = np.full((*shape, MAX_ATTEMPTS), -1, np.intp)
         for slo, replayed in self.taught_.policy.replay(log, _slos(values_usd)):
             query = int(replayed.query_id)
             if replayed.final is None:
                 raise Infeasible(replayed.reason)
             cost_usd[slo, query] = _cost(replayed)
             final[slo, query] = index[replayed.final.key]
+            attempted = [index[arm.key] for arm, _ in replayed.attempts]
+            tried[slo, query, : len(attempted)] = attempted
         score = test.table("score")[np.arange(len(test.queries)), final]
-        return Walked(cost_usd=cost_usd, score=score)
+        return Walked(cost_usd=cost_usd, score=score, tried=tried)
 
 
 def _asked(test: Dataset) -> list[Asked]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from router.types import Floats
 from training.benchmark.bootstrap import Interval, Resamples, interval
+from training.benchmark.energy import energies
 from training.benchmark.extras import calibration, latency_coverage
 from training.benchmark.judging import Judge
 from training.benchmark.results import (
@@ -21,6 +22,7 @@ from training.benchmark.results import (
 )
 from training.benchmark.trial import Limited, Trial, together
 from training.benchmark.ways import Way
+from training.energy import EnergyRates
 
 CONTINUATION = "continuation"
 _ONE, _MORE = "leadline", "leadline_continuation"
@@ -55,6 +57,8 @@ def reckon(
     resamples: Resamples,
     setup: Setup,
     importance: Mapping[str, float],
+    *,
+    rates: EnergyRates | None = None,
 ) -> Results:
     """Judges every way of the field on the queries of all trials."""
     trial = together(trials)
@@ -73,6 +77,7 @@ def reckon(
         calibration=(),
         latency_coverage=(),
         importance=importance,
+        energy=energies(judge, tuple(ways), rates) if rates else (),
     )
     shown = trial.walked[_ONE].predicted if _ONE in trial.walked else None
     if shown is None:

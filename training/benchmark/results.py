@@ -152,6 +152,20 @@ class Foretold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What a way's decisions use at its cheapest point that is as accurate as the best constant.
+
+    At its most accurate point where none is. Figures are per decision, over all its
+    attempts; `gco2e` is None where the grid of a model that it picks is not known.
+    """
+
+    way: str
+    at: Point
+    energy_wh: Interval
+    gco2e: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What was compared on what; `left_out` says what took no part, and why."""
 
@@ -180,6 +194,7 @@ class Results:
     importance: Mapping[str, float]
     sampling: tuple[Sampled, ...] = ()
     new_arms: tuple[Foretold, ...] = ()
+    energy: tuple[Used, ...] = ()
 
     def way(self, name: str) -> WayFigures | None:
         """The figures of the way of that name, if it took part."""

@@ -46,7 +46,7 @@ class Shown:
 
 def tables(results: Results) -> list[Shown]:
     """All tables that have rows."""
-    parts = (_main, _shares, _field, _curve, _ablation, _sampling, _new_arms)
+    parts = (_main, _shares, _energy, _field, _curve, _ablation, _sampling, _new_arms)
     made = [part(results) for part in parts]
     return [each for each in made if each.rows]
 
@@ -129,6 +129,34 @@ def _shares(results: Results) -> Shown:
             for way in results.ways
         ),
     )
+
+
+def _energy(results: Results) -> Shown:
+    return Shown(
+        title="Energy and emissions per decision",
+        note=(
+            "By the tokens that the log counts and the catalog's figures, over all attempts of a "
+            f"decision, at a way's cheapest point that is as accurate as {results.best_constant}, "
+            "or else at its most accurate one; cost in USD per 1,000 queries."
+        ),
+        columns=("way", "Wh", "gCO2e", "accuracy", "cost"),
+        rows=tuple(
+            (
+                label(each.way),
+                _used(each.energy_wh),
+                _used(each.gco2e),
+                f"{each.at.accuracy:.3f}",
+                f"{1_000 * each.at.cost_usd:.4g}",
+            )
+            for each in results.energy
+        ),
+    )
+
+
+def _used(found: Interval | None) -> str:
+    if found is None:
+        return "unknown"
+    return f"{found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def _field(results: Results) -> Shown:

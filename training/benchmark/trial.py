@@ -13,6 +13,7 @@ from training.benchmark.scale import Scale
 from training.benchmark.splits import Split, few
 from training.benchmark.ways import Walked, Way, pooled
 from training.dataset import Dataset
+from training.energy import token_table
 
 Clock = Callable[[], float]
 Progress = Callable[[str], None]
@@ -22,8 +23,8 @@ Progress = Callable[[str], None]
 class Trial:
     """What ways did on the same q queries over the same arms, under their names.
 
-    `score`, `cost_usd` and `latency_s` (q, a) are the truth; `taken_s` are the seconds
-    that each way took to fit and to walk.
+    `score`, `cost_usd`, `latency_s` and `tokens` (q, a) are the truth; `taken_s` are the
+    seconds that each way took to fit and to walk.
     """
 
     arms: tuple[str, ...]
@@ -34,6 +35,7 @@ class Trial:
     latency_s: Floats
     walked: Mapping[str, Walked]
     taken_s: Mapping[str, tuple[float, float]]
+    tokens: Floats | None = None
 
 
 def run(split: Split, ways: Sequence[Way], progress: Progress, clock: Clock) -> Trial:
@@ -56,6 +58,7 @@ def run(split: Split, ways: Sequence[Way], progress: Progress, clock: Clock) -> 
         latency_s=test.table("latency_s"),
         walked=walked,
         taken_s=taken_s,
+        tokens=token_table(test),
     )
 
 
@@ -68,6 +71,7 @@ def together(trials: Sequence[Trial]) -> Trial:
     if len(trials) == 1:
         return trials[0]
     names = list(trials[0].walked)
+    tokens = [each.tokens for each in trials if each.tokens is not None]
     times = {name: np.sum([each.taken_s[name] for each in trials], axis=0) for name in names}
     return Trial(
         arms=trials[0].arms,
@@ -78,6 +82,7 @@ def together(trials: Sequence[Trial]) -> Trial:
         latency_s=np.vstack([each.latency_s for each in trials]),
         walked={name: pooled([each.walked[name] for each in trials]) for name in names},
         taken_s={name: (float(fit), float(walk)) for name, (fit, walk) in times.items()},
+        tokens=np.vstack(tokens) if len(tokens) == len(trials) else None,
     )
 
 

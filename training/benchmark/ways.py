@@ -29,12 +29,14 @@ class Walked:
     """What a way spent and reached, for v accuracy values and q queries.
 
     `cost_usd` and `score` (v, q) are true ones: the sum over all attempts, and the score
-    of the answer that was kept.
+    of the answer that was kept. `tried` (v, q, m) are the arms attempted, -1 where there
+    were fewer; None where they are not told.
     """
 
     cost_usd: Floats
     score: Floats
     predicted: Predicted | None = None
+    tried: Indices | None = None
 
 
 class Way(Protocol):
@@ -63,6 +65,7 @@ def spent(chosen: Indices, test: Dataset, predicted: Predicted | None = None) ->
         cost_usd=test.table("cost_usd")[queries, chosen],
         score=test.table("score")[queries, chosen],
         predicted=predicted,
+        tried=chosen[:, :, None],
     )
 
 
@@ -85,7 +88,19 @@ def pooled(parts: Sequence[Walked]) -> Walked:
         cost_usd=np.hstack([each.cost_usd for each in parts]),
         score=np.hstack([each.score for each in parts]),
         predicted=_pooled([each for each in predicted if each is not None]),
+        tried=_every([each.tried for each in parts]),
     )
+
+
+def _every(parts: Sequence[Indices | None]) -> Indices | None:
+    """The attempts of all parts, each filled up to the most; None where one is not told."""
+    known = [each for each in parts if each is not None]
+    if len(known) < len(parts):
+        return None
+    most = max(each.shape[2] for each in known)
+    room = [((0, 0), (0, 0), (0, most - each.shape[2])) for each in known]
+    filled = [np.pad(*each, constant_values=-1) for each in zip(known, room, strict=True)]
+    return np.asarray(np.concatenate(filled, axis=1), np.intp)
 
 
 def _pooled(parts: Sequence[Predicted]) -> Predicted | None:
