@@ -34,30 +34,54 @@ from router.v1.router_pb2 import RouteRequest
 START_S = 1_800_000_000.0
 TENANT = UUID(int=7)
 
-Trouble = Callable[[str, float], float]
-"""What a model's latency is multiplied by, some seconds after the start; infinite: it fails."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """What befalls an attempt: a queue before its first token, and slower writing after it."""
+
+    wait_s: float = 0.0
+    pace: float = 1.0
+
+
+Trouble = Callable[[str, float], float | Hit]
+"""What befalls a model some seconds after the start; a number multiplies its latency.
+
+Infinite: it fails.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Queries as a policy knows them, and how long each arm really takes, (q, a)."""
+    """Queries as a policy knows them, and how long each arm really takes, (q, a).
+
+    `first_s` (q, a) of it go before the first token, which callers report; None: they do not.
+    """
 
     policy: Policy
     catalog: Catalog
     known: Sequence[Predicted]
     latency_s: Floats
     slo: Slo
+    first_s: Floats | None = None
+
+    def took_s(self, query: int, arm: int, hit: Hit) -> tuple[float, float | None]:
+        """An attempt's latency under what befalls it, and its time to first token if told."""
+        first_s = 0.0 if self.first_s is None else float(self.first_s[query, arm])
+        rest_s = hit.pace * (float(self.latency_s[query, arm]) - first_s)
+        first_s = first_s + hit.wait_s
+        return first_s + rest_s, None if self.first_s is None else first_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """What n decisions came to: seconds since the start, models, and whether each was a probe.
+    """What n decisions came to: seconds since the start, arms, and whether each was a probe.
 
     `promised` are those that said that they meet the slo, `late` those that failed or took
     longer than its bound.
     """
 
     at_s: Floats
+    arm: Sequence[str]
     model: Sequence[str]
     promised: Mask
     late: Mask
@@ -72,6 +96,11 @@ class Walk:
         """The model's share of the decisions in a window."""
         inside = self._inside(first_s, last_s)
         return float((np.array(self.model)[inside] == model).mean())
+
+    def share(self, arm: str, first_s: float, last_s: float) -> float:
+        """The arm's share of the decisions in a window."""
+        inside = self._inside(first_s, last_s)
+        return float((np.array(self.arm)[inside] == arm).mean())
 
     def _inside(self, first_s: float, last_s: float) -> Mask:
         return np.asarray((first_s <= self.at_s) & (self.at_s < last_s))
@@ -130,17 +159,19 @@ class _Host:
             )
         )
 
-    def will_end(self, decision: Decision, now_s: float, latency_s: float, factor: float) -> None:
+    def will_end(
+        self, decision: Decision, now_s: float, took: tuple[float, float | None], failed: bool
+    ) -> None:
         """The attempt's caller will say how it went, once it has ended."""
-        failed = bool(np.isinf(factor))
-        ended_s = now_s + latency_s * (1.0 if failed else factor)
+        ended_s = now_s + took[0]
         said = Reported(
             tenant_id=TENANT,
             decision_id=decision.decision_id,
             attempt=0,
             now_s=ended_s,
-            latency_s=ended_s - now_s,
+            latency_s=took[0],
             failed=failed,
+            first_token_s=took[1],
         )
         heapq.heappush(self.under_way, (ended_s, decision.decision_id.bytes, said))
 
@@ -149,9 +180,10 @@ def walk(world: World, trouble: Trouble, *, per_s: float, seconds: float, seed: 
     """Decides for random queries that arrive at random, so many a second on average."""
     rng, host = np.random.default_rng(seed), _Host(world)
     rows = list(_decided(world, trouble, host, _arrivals(rng, per_s, seconds), rng))
-    at_s, model, promised, late, probe = zip(*rows, strict=True)
+    at_s, arm, model, promised, late, probe = zip(*rows, strict=True)
     return Walk(
         at_s=np.array(at_s),
+        arm=arm,
         model=model,
         promised=np.array(promised),
         late=np.array(late),
@@ -165,15 +197,23 @@ def _arrivals(rng: np.random.Generator, per_s: float, seconds: float) -> Floats:
 
 def _decided(
     world: World, trouble: Trouble, host: _Host, arrivals: Floats, rng: np.random.Generator
-) -> Iterator[tuple[float, str, bool, bool, bool]]:
+) -> Iterator[tuple[float, str, str, bool, bool, bool]]:
     for at_s in arrivals.tolist():
         query, now_s = int(rng.integers(len(world.known))), START_S + at_s
         host.catch_up(now_s)
         decision = host.decide(query, now_s, rng.bytes(10))
         model, named = decision.arm.model, decision.conditions.backends
-        factor = trouble(model, at_s)
-        latency_s = float(world.latency_s[query, decision.choice.index])
-        host.will_end(decision, now_s, latency_s, factor)
+        hit = trouble(model, at_s)
+        failed = hit == np.inf
+        took = world.took_s(query, decision.choice.index, _hit(hit))
+        host.will_end(decision, now_s, took, failed)
         promised = decision.choice.slo_status is SloStatus.MET
-        late = latency_s * factor > (world.slo.max_latency_s or np.inf)
-        yield at_s, model, promised, late, named.get(model) == PROBED
+        late = failed or took[0] > (world.slo.max_latency_s or np.inf)
+        yield at_s, decision.arm.key, model, promised, late, named.get(model) == PROBED
+
+
+def _hit(trouble: float | Hit) -> Hit:
+    """A factor multiplies all; what fails takes as long as it would have."""
+    if isinstance(trouble, Hit):
+        return trouble
+    return Hit(pace=1.0 if np.isinf(trouble) else trouble)
