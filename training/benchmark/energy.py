@@ -25,7 +25,7 @@ def _energies(judge: Judge, ways: Sequence[str], rates: EnergyRates) -> Iterator
     tokens = judge.trial.tokens
     if tokens is None:
         return
-    counted = ~np.isnan(tokens).any(axis=1)
+    counted = np.asarray(~np.isnan(tokens).any(axis=1), bool)
     for name in ways:
         walked = judge.trial.walked[name]
         if walked.tried is None:
