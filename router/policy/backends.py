@@ -3,7 +3,8 @@
 Load. The slowdown is estimated, as `slowdown.py` says, from a model's last 64 attempts. Beyond
 them the oldest goes of the tenant that has most, so that none drives out what others saw. Where
 first tokens are told, how much later they come than usual (`firsts.py`) is estimated first,
-and the slowdown is that of the rest: `load.py` puts both together again.
+and the slowdown is that of the rest: `load.py` puts both together again. Attempts that
+should have ended and have not (`flights.py`) may show more than those that have.
 
 Circuit. A model whose attempts fail, at least three and at least half by such weights,
 is open: not available. Where another tenant's attempts mostly do well at the same time it
@@ -30,8 +31,9 @@ from dataclasses import replace
 
 from router.conditions import Backend
 from router.policy.firsts import UsualFirsts
+from router.policy.flights import Due
 from router.policy.load import loaded_median_s
-from router.policy.measured import Live, failed_share, live, measured, ratio
+from router.policy.measured import Live, failed_share, live, measured, overdue, ratio
 from router.policy.seen import Seen
 from router.policy.slowdown import HALF_LIFE_S
 
@@ -49,14 +51,14 @@ class Track:
     """One model's backend: what was seen of it lately, and when to probe it."""
 
     def __init__(self) -> None:
-        self.load = PROBED
+        self.load = self._measured = PROBED
         self.opened_s: float | None = None
         self.probes = 0
         self._kept: list[Seen] = []
         self._usual = UsualFirsts()
         self._good = 0
         self._interval_s = FIRST_PROBE_S
-        self._probed_s = self._news_s = -math.inf
+        self._probed_s = self._news_s = self._overdue_s = -math.inf
 
     @property
     def troubled(self) -> bool:
@@ -66,7 +68,7 @@ class Track:
 
     def backend(self, now_s: float) -> Backend:
         """How it does, the probes aside."""
-        if now_s - max(self._news_s, self._probed_s) > FORGOTTEN_S:
+        if now_s - max(self._news_s, self._probed_s, self._overdue_s) > FORGOTTEN_S:
             return PROBED
         return replace(self.load, available=self.opened_s is None)
 
@@ -104,6 +106,17 @@ class Track:
             self._open_when_failing()
         self._measure(new)
 
+    def awaits(self, due: Sequence[Due], now_s: float) -> None:
+        """Takes in the attempts that should have ended by now, in the order that they began."""
+        worse = overdue(self._timed, due) if due else 1.0
+        self.load = self._measured if worse == 1.0 else Backend(slowdown=worse)
+        if worse != 1.0:
+            self._overdue_s = now_s
+
+    @property
+    def _timed(self) -> list[Seen]:
+        return [each for each in self._kept if each.log_ratio is not None]
+
     def _let_go(self) -> None:
         counts = Counter(each.tenant for each in self._kept)
         while len(self._kept) > MOST_KEPT:
@@ -115,7 +128,7 @@ class Track:
         """Forgets all after a long time without news."""
         if now_s - max(self._news_s, self._probed_s) > FORGOTTEN_S:
             self._kept.clear()
-            self.opened_s, self.load = None, PROBED
+            self.opened_s, self.load, self._measured = None, PROBED, PROBED
 
     def _does_well(self, what: Seen) -> bool:
         if what.failed or what.started_s < (self.opened_s or -math.inf):
@@ -149,8 +162,8 @@ class Track:
             self._kept = [each for each in self._kept if not each.failed]
 
     def _measure(self, new: Sequence[Seen]) -> None:
-        timed = [each for each in self._kept if each.log_ratio is not None]
-        self.load = measured(timed, self._usual)
+        timed = self._timed
+        self.load = self._measured = measured(timed, self._usual)
         if ratio(timed) != 1.0:
             self._usual.start_anew()
         elif self.opened_s is None:
@@ -172,6 +185,15 @@ class Backends:
     def saw(self, model: str, several: Iterable[Seen]) -> None:
         """Takes in what attempts of the model showed."""
         self.tracks.setdefault(model, Track()).saw(several)
+
+    def awaits(self, due: Mapping[str, Sequence[Due]], now_s: float) -> None:
+        """Takes in each model's attempts that should have ended by now."""
+        for model in {*self.tracks, *due}:
+            self.tracks.setdefault(model, Track()).awaits(due.get(model, ()), now_s)
+
+    def live(self) -> Mapping[str, Live]:
+        """What recent attempts of each model showed."""
+        return {model: track.live for model, track in self.tracks.items()}
 
     def probed(self, model: str, now_s: float) -> None:
         """Notes that a decision took the model as a probe."""

@@ -18,12 +18,14 @@ import numpy as np
 
 from router.conditions import Backend
 from router.policy.firsts import UsualFirsts
+from router.policy.flights import Due
 from router.policy.seen import Seen
 from router.policy.slowdown import FASTEST, LEAST_ATTEMPTS, aged, ages, delayed, estimated, spread
 from router.policy.slowdown import median as weighted_median
 from router.types import Floats
 
 LEAST_REST, LEAST_LEFT = 0.25, 0.02
+LEAST_OPEN = 1.0 / 3.0
 MOST_FACTOR = 1_000.0
 MATTERS = 0.05
 """A delay of first tokens that is less than this share of the usual latency is none."""
@@ -59,6 +61,24 @@ def measured(timed: Sequence[Seen], usual: UsualFirsts) -> Backend:
         usual_first_token_s=usual_s,
         first_token_spread=round(_spread(known, usual), 2) if later_s > 0.0 else 0.0,
     )
+
+
+def overdue(timed: Sequence[Seen], due: Sequence[Due]) -> float:
+    """The slowdown that attempts which should have ended show beyond those that have, or 1.
+
+    Tenants of whom none is due have their voice by what has ended.
+    """
+    open_share = _weights([each.seen for each in due]) @ [not each.ended for each in due]
+    if open_share < LEAST_OPEN:
+        return 1.0
+    tenants = {each.seen.tenant for each in due}
+    others = [each for each in timed if each.tenant not in tenants]
+    worse = ratio(sorted((*others, *(each.seen for each in due)), key=_end_s))
+    return worse if worse > ratio(timed) else 1.0
+
+
+def _end_s(what: Seen) -> float:
+    return what.ended_s
 
 
 def _usual_s(what: Seen, usual: UsualFirsts) -> float | None:

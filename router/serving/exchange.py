@@ -43,7 +43,16 @@ class Probe:
     decision_id: UUID
 
 
-News = Sighting | Probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A first attempt of another worker's that was reported here, in epoch seconds."""
+
+    decision_id: UUID
+    told_s: float
+    latency_s: float | None
+
+
+News = Sighting | Probe | Ending
 
 
 class Exchange:
@@ -113,6 +122,8 @@ class _Neighbour:
 def _row(news: News) -> list[Any]:
     if isinstance(news, Probe):
         return [news.model, news.at_s, news.decision_id.hex]
+    if isinstance(news, Ending):
+        return [news.decision_id.hex, news.told_s, news.latency_s, "ended"]
     seen = news.seen
     return [
         *(news.model, seen.ended_s, seen.started_s, seen.failed, seen.log_ratio, seen.tenant),
@@ -123,6 +134,8 @@ def _row(news: News) -> list[Any]:
 def _news(row: Sequence[Any]) -> News:
     if len(row) == 3:
         return Probe(model=str(row[0]), at_s=float(row[1]), decision_id=UUID(hex=row[2]))
+    if len(row) == 4:
+        return Ending(decision_id=UUID(hex=row[0]), told_s=float(row[1]), latency_s=_known(row[2]))
     model, ended_s, started_s, failed, ratio, tenant, median_s, first_token_s, firsts, rate = row
     seen = Seen(
         ended_s=float(ended_s),

@@ -72,8 +72,7 @@ class Surroundings:
 
     def logged(self, tenant_id: UUID, question: Asked, decision: Decision, now: datetime) -> None:
         """Takes note of a decision that is new in the log."""
-        if decision.conditions.backends:
-            self._backends.taken(decision, now.timestamp())
+        self._backends.routed(tenant_id, decision, now)
         if question.conversation_id:
             self._conversations.answered(
                 tenant_id,

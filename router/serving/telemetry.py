@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
@@ -14,11 +14,20 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from router.conditions import Backend, MonitorState, Promise
+from router.policy.measured import Live
 from router.types import Decision
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
 SLOW_CALL_S = 0.25
+_Mode = Literal["livemax", "livemin", "livesum"]
 FLOOR_STATES = (MonitorState.HOLDING, MonitorState.AT_RISK, MonitorState.BROKEN)
+
+_LIVE: Mapping[str, tuple[str, _Mode]] = {
+    "first_token_seconds": ("Recent time to a model's first token, median", "livemax"),
+    "tokens_per_second": ("How fast a model has lately written, median", "livemin"),
+    "failed_share": ("Share of a model's recent attempts that failed", "livemax"),
+    "under_way": ("Decisions whose attempts have not been reported yet", "livesum"),
+}
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -110,6 +119,16 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+        self._live = {
+            name: Gauge(
+                f"leadline_backend_{name}",
+                text,
+                ("model",),
+                registry=registry,
+                multiprocess_mode=mode,
+            )
+            for name, (text, mode) in _LIVE.items()
+        }
         self._spent_share = Gauge(
             "leadline_budget_spent_share",
             "What all workers have spent of the current period's budget",
@@ -166,6 +185,18 @@ class Metrics:
         """Shows how a model's backend does now."""
         self._slowdown.labels(model).set(backend.slowdown)
         self._available.labels(model).set(backend.available)
+
+    def live(self, model: str, live: Live, under_way: int) -> None:
+        """Shows what recent attempts of a model showed, and how many are under way."""
+        figures = {
+            "first_token_seconds": live.first_token_s,
+            "tokens_per_second": live.tokens_per_s,
+            "failed_share": live.failed_share,
+            "under_way": under_way,
+        }
+        for name, value in figures.items():
+            if value is not None:
+                self._live[name].labels(model).set(value)
 
     def probed(self, model: str) -> None:
         """Counts a decision that was a probe."""

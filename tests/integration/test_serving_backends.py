@@ -43,7 +43,11 @@ def attempts(connections: list[Stubs], factor: float, error: str = "", count: in
         median_s = usual_s.setdefault(routed.chosen.arm.model, routed.chosen.latency_p50_s)
         connections[(number + 1) % len(connections)].router.ReportOutcome(
             pb.ReportOutcomeRequest(
-                decision_id=routed.decision_id, latency_s=factor * median_s, error=error
+                decision_id=routed.decision_id,
+                latency_s=factor * median_s,
+                time_to_first_token_s=0.5 * factor * median_s,
+                output_tokens=100,
+                error=error,
             )
         )
     return next(iter(usual_s))
@@ -56,5 +60,7 @@ def test_a_slow_backend_shows_in_what_is_reported_and_a_failing_one_is_out(
     model = attempts(connections, 4.0)
     eventually(lambda: (figure(port, "leadline_backend_slowdown", model) or 0.0) > 3.0)
     assert figure(port, "leadline_backend_available", model) == 1.0
+    assert (figure(port, "leadline_backend_first_token_seconds", model) or 0.0) > 0.0
+    assert figure(port, "leadline_backend_under_way", model) is not None
     failing = attempts(connections, 1.0, error="503")
     eventually(lambda: figure(port, "leadline_backend_available", failing) == 0.0)

@@ -140,7 +140,7 @@ class _Host:
             predicted=self.world.known[query],
             conditions=Conditions(backends=self.board.now(now_s)),
         )
-        self.board.taken(decision, decision.occurred_at.timestamp())
+        self.board.routed(TENANT, decision, decision.occurred_at)
         self._log(decision)
         return decision
 

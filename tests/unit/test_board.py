@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.conditions import Conditions
+from router.conditions import Backend, Conditions
 from router.ids import uuid7
 from router.pipeline import decide
 from router.policy.backends import FIRST_PROBE_S, PROBED
+from router.policy.load import loaded_median_s
 from router.policy.policy import static_policy
 from router.serving.backends import Board
 from router.serving.decisions import attempt_id
@@ -110,6 +112,72 @@ def test_a_later_attempt_is_of_the_arm_and_the_time_that_continue_gave() -> None
     assert shown is not None
     assert (shown.model, shown.seen.log_ratio) == ("m0", 0.0)
     assert shown.seen.started_s == NOW_S + 3.0
+
+
+def test_first_tokens_and_how_fast_a_model_writes_are_read_from_reports() -> None:
+    outbox = MemoryOutbox()
+    said = reported(decided(outbox), 4.0, first_token_s=0.5, output_tokens=70)
+    shown = Sightings([outbox]).of(said)
+    assert shown is not None
+    assert (shown.seen.median_s, shown.seen.first_token_s) == (2.0, 0.5)
+    assert shown.seen.tokens_per_s == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("first_token_s", [None, 0.0, 5.0])
+def test_a_first_token_that_comes_after_the_last_is_none(first_token_s: float | None) -> None:
+    outbox = MemoryOutbox()
+    said = reported(decided(outbox), 4.0, first_token_s=first_token_s, output_tokens=70)
+    shown = Sightings([outbox]).of(said)
+    assert shown is not None
+    assert shown.seen.first_token_s is None
+    assert shown.seen.tokens_per_s is None
+
+
+def test_a_decision_that_knew_of_the_queue_is_held_against_the_usual_speed() -> None:
+    outbox = MemoryOutbox()
+    backend = Backend(slowdown=2.0, first_token_s=1.5, usual_first_token_s=0.5)
+    predicted = {"arms": ARMS, "latency_p50_s": [1.0, loaded_median_s(2.0, 1.0, backend)]}
+    conditions = Conditions(backends={"m1": backend}).to_mapping()
+    identifier = decided(outbox, conditions=conditions, predictions=predicted)
+    shown = Sightings([outbox]).of(reported(identifier))
+    assert shown is not None
+    assert shown.seen.median_s == pytest.approx(2.0)
+
+
+def test_a_queue_is_named_in_the_conditions_and_shown(tmp_path: Path) -> None:
+    outbox, registry = MemoryOutbox(), CollectorRegistry()
+    where = Board(Sightings([outbox]), Exchange(tmp_path, 0, 1), Metrics(registry), logger())
+    for wait_s, start_s in ((0.0, NOW_S - 40.0), (2.0, NOW_S - 20.0)):
+        for place in range(30):
+            at_s = start_s + 0.1 * place
+            told_s = at_s + 4.0 + wait_s
+            said = reported(decided(outbox, at_s), 2.0 + wait_s, now_s=told_s, output_tokens=75)
+            where.report(replace(said, first_token_s=0.5 + wait_s))
+        where.turn(start_s + 10.0)
+    queue = where.now(NOW_S, probes=False)["m1"]
+    assert queue.slowdown == 1.0
+    assert queue.first_token_s == pytest.approx(2.5)
+    assert queue.usual_first_token_s == pytest.approx(0.5)
+    labels = {"model": "m1"}
+    assert registry.get_sample_value("leadline_backend_first_token_seconds", labels) == 2.5
+    rate = registry.get_sample_value("leadline_backend_tokens_per_second", labels)
+    assert rate == pytest.approx(50.0)
+    assert registry.get_sample_value("leadline_backend_failed_share", labels) == 0.0
+
+
+def test_attempts_that_another_worker_is_told_of_have_ended(tmp_path: Path) -> None:
+    outbox = MemoryOutbox()
+    deciding, told = (board(outbox, tmp_path, worker, 2) for worker in range(2))
+    for place in range(60):
+        at_s = NOW_S + place
+        decision = a_decision(Conditions(), at_s)
+        deciding.routed(TENANT, decision, decision.occurred_at)
+        if place < 40:
+            told.report(reported(decision.decision_id, 0.5, now_s=at_s + 0.6))
+        told.turn(at_s + 0.9)
+        deciding.turn(at_s + 0.95)
+    under_way = deciding._flights.under_way(NOW_S + 60.0)
+    assert under_way == {"m1": 20}
 
 
 @pytest.mark.parametrize("case", ["elsewhere", "stale", "twice", "no continuation", "imported"])
