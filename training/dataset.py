@@ -20,6 +20,7 @@ Indices = NDArray[np.intp]
 MOST_WEIGHT = 20.0
 """No row counts more than so many times the least, however improbable its arm was."""
 
+_LEAST_WEIGHT = 1e-3
 _FIGURES = (
     "score",
     "cost_usd",
@@ -36,7 +37,8 @@ class Rows:
     """n outcomes; every array has shape (n,), and figures are NaN where they are missing.
 
     `query` and `arm` are indices into the dataset's. `weight` is 1 / propensity, bounded
-    and scaled to a mean of 1, where the log has propensities, and 1 where it has not.
+    and scaled to a mean of 1, where the log has propensities, and 1 where it has not; times
+    `score_weight`, which has a mean of 1 over the scored rows and is 1 where the log has none.
     """
 
     query: Indices
@@ -49,6 +51,7 @@ class Rows:
     confidence: Floats
     propensity: Floats
     weight: Floats
+    score_weight: Floats
 
     def __len__(self) -> int:
         return len(self.query)
@@ -63,8 +66,14 @@ class Rows:
         return bool((self.weight == self.weight[:1]).all())
 
     def unweighted(self) -> Rows:
-        """The rows as if every arm had been as probable as any other."""
-        return replace(self, weight=np.ones(len(self)))
+        """The rows as if every arm had been as probable as any other, and every score too."""
+        ones = np.ones(len(self))
+        return replace(self, weight=ones, score_weight=ones)
+
+    def spent(self) -> Rows:
+        """The rows as what they cost and took counts, which does not hang on scores."""
+        ones = np.ones(len(self))
+        return replace(self, weight=self.weight / self.score_weight, score_weight=ones)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +94,13 @@ class Dataset:
         queries, query = _encoded(table["query"])
         arms, arm = _arms(table)
         figures = {name: _figures(table, name) for name in _FIGURES}
-        order = np.lexsort((*figures.values(), arm, query))
+        score_weight = _score_weights(table, figures["score"])
+        order = np.lexsort((score_weight, *figures.values(), arm, query))
         rows = Rows(
             query=query[order],
             arm=arm[order],
-            weight=propensity_weights(figures["propensity"][order]),
+            weight=propensity_weights(figures["propensity"][order]) * score_weight[order],
+            score_weight=score_weight[order],
             **{name: values[order] for name, values in figures.items()},
         )
         watermark = pc.max(table["occurred_at"]).as_py()
@@ -100,12 +111,14 @@ class Dataset:
         """Hex SHA-256 that names exactly these outcomes, whatever the order of the log."""
         arms = [arm.key for arm in self.arms]
         hashed = hashlib.sha256(orjson.dumps([self.queries, arms]))
-        for item in fields(self.rows):
-            hashed.update(np.ascontiguousarray(getattr(self.rows, item.name)).tobytes())
+        rows = self.rows
+        told = [item.name for item in fields(rows) if item.name != "score_weight"]
+        for name in told if (rows.score_weight == 1.0).all() else [*told, "score_weight"]:
+            hashed.update(np.ascontiguousarray(getattr(rows, name)).tobytes())
         return hashed.hexdigest()
 
     def unweighted(self) -> Dataset:
-        """The dataset as if every arm had been as probable as any other."""
+        """The dataset as if every arm, and every score, had been as probable as any other."""
         return replace(self, rows=self.rows.unweighted())
 
     @cached_property
@@ -156,6 +169,15 @@ def _figures(table: pa.Table, name: str) -> Floats:
     values = np.array(column.to_numpy(zero_copy_only=False), np.float64)
     values[np.isnan(values)] = np.nan
     return values + 0.0
+
+
+def _score_weights(table: pa.Table, score: Floats) -> Floats:
+    """The log's score weights (n,), bounded, with a mean of 1 over the scored rows."""
+    weights, found = _figures(table, "score_weight"), np.ones(len(score))
+    known = ~np.isnan(score) & ~np.isnan(weights)
+    if weights[known].any():
+        found[known] = np.maximum(weights[known] / weights[known].mean(), _LEAST_WEIGHT)
+    return found
 
 
 def propensity_weights(propensity: Floats) -> Floats:

@@ -151,7 +151,7 @@ def _weighted(
     same = predicted.choose(value_usd)[rows.query] == rows.arm
     if not same.any():
         return {"how": "not known: the log has neither every arm nor propensities", "queries": 0}
-    weight = same / rows.propensity
+    weight = same * rows.score_weight / rows.propensity
     costed = ~np.isnan(rows.cost_usd) & same
     cost = np.average(rows.cost_usd[costed], weights=weight[costed]) if costed.any() else None
     return {

@@ -30,9 +30,12 @@ SCHEMA = pa.schema(
     + [("dataset", pa.large_string()), ("sample_idx", pa.int64())]
     + [(name, pa.large_string()) for name in ("answer", "tenant")]
     + [("occurred_at", pa.timestamp("us", tz="UTC")), ("propensity", pa.float64())]
-    + [("decision_id", pa.large_string())]
+    + [("decision_id", pa.large_string()), ("score_weight", pa.float64())]
 )
-"""The contract's columns (design 4.1); only those of REQUIRED are never null."""
+"""The contract's columns (design 4.1); only those of REQUIRED are never null.
+
+`score_weight` is how many scores of its kind a row's score stands for, beside propensity.
+"""
 
 Numbers = NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
@@ -155,7 +158,7 @@ def _rule(name: str, values: Floats) -> tuple[Mask, str]:
             return (values < 0) | (values > 1), "score is outside [0, 1]"
         case "propensity":
             return (values <= 0) | (values > 1), "propensity is outside (0, 1]"
-        case "cost_usd" | "latency_s":
+        case "cost_usd" | "latency_s" | "score_weight":
             return values < 0, f"{name} is negative"
         case "confidence":
             return np.zeros(len(values), bool), ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,19 +16,21 @@ from router.bundle.manifest import MANIFEST
 from router.bundle.signing import SigningKey
 from router.errors import InvalidInput, LeadlineError
 from router.ids import uuid7
+from router.store.arrivals import PostgresArrivals
+from router.store.attempts import attempts
 from router.store.catalog import PostgresCatalog
 from router.store.engine import DatabaseRole, connect
-from router.store.interactions import export
 from router.store.keys import SigningKeys
 from router.store.registry import PostgresRegistry
 from router.store.training_runs import TrainingRuns
 from router.types import PolicyRecord
 from training.adapting import adapt, opened
 from training.dataset import Dataset
+from training.interactions import settle
 from training.job import train, write_bundle
 from training.learner import Progress
 from training.samples import Samples
-from training.sources import Log, from_batches, read
+from training.sources import Log, read
 from training.targets import Trained
 
 _NO_TIME = datetime(1971, 1, 1, tzinfo=UTC)
@@ -65,12 +67,16 @@ def train_from_database(dsn: str, options: Options, *, now: datetime) -> Registe
         runs = TrainingRuns(engine)
         with _booked(runs, now) as finished:
             options.progress("reading the database")
-            log = from_batches(export(engine), skip_bad_rows=True)
+            embedder, before = load_embedder(), PostgresArrivals(engine).horizon()
+            settled = settle(
+                attempts(engine, before=before), now=now, embedder=embedder, seed=options.seed
+            )
+            log = settled.log
             dataset = Dataset.from_table(log.table)
             catalog = PostgresCatalog(engine).read()
             policy = train(
                 dataset,
-                embedder=load_embedder(),
+                embedder=embedder,
                 catalog_models=catalog.models,
                 share=options.share,
                 seed=options.seed,
@@ -78,6 +84,7 @@ def train_from_database(dsn: str, options: Options, *, now: datetime) -> Registe
                 progress=options.progress,
             )
             archive = _archive(policy, options.key, made_at(dataset, now))
+            policy = replace(policy, summary={**policy.summary, "outcomes": settled.summary})
             key = options.key
             SigningKeys(engine).trust(key.key_id, key.public_key, actor=options.actor)
             registry = PostgresRegistry(engine)

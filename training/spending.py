@@ -47,6 +47,7 @@ class SpendingModel:
 
     def fit(self, contexts: Floats, rows: Rows, counted_tokens: Floats) -> Self:
         """Learns from the rows; contexts (q, f) and counted tokens (q,) are per query."""
+        rows = rows.spent()
         by_name = {model.name: model for model in self.models}
         models = [by_name[arm.model] for arm in self.arms]
         self.arrays_ = prior_arrays(self.arms, models, contexts.shape[1])

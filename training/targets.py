@@ -96,7 +96,7 @@ def adjust(dataset: Dataset, forecast: Forecast, samples: Samples | None, seed: 
     model, rng = evidence.fit(dataset, predicted.accuracy), np.random.default_rng(seed)
     return Adjusted(
         calibration=calibration,
-        latency=finish(forecast.spending, rows),
+        latency=finish(forecast.spending, rows.spent()),
         tradeoff=tradeoff,
         continued=continued(model, predicted, dataset, tradeoff, rng),
         evidence=model,

@@ -44,6 +44,7 @@ def _rows(arm: Indices, **figures: Floats) -> Rows:
         arm=arm,
         propensity=blank,
         weight=np.ones(len(arm)),
+        score_weight=np.ones(len(arm)),
         **{name: figures.get(name, blank) for name in names},
     )
 
