@@ -20,6 +20,7 @@ from router.serving import fields
 from router.serving.asked import again
 from router.serving.budgets import Wallets
 from router.serving.clock import Clock, utc_now
+from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
 from router.serving.paying import Attempt, Paying
@@ -49,10 +50,12 @@ class Continuing:
         wallets: Wallets | None = None,
         clock: Clock = utc_now,
         watch: Watch = unwatched,
+        conversations: Conversations | None = None,
     ) -> None:
         self._current, self._outbox, self._decisions = current, outbox, decisions
         self._tenants, self._routing, self._clock = tenants, routing, clock
         self._paying, self._watch = Paying(wallets), watch
+        self._conversations = Conversations() if conversations is None else conversations
 
     async def go_on(self, request: ContinueRequest, caller: Identity) -> ContinueResponse:
         """The reply, once the attempt is in the outbox; the same evidence again: the same reply.
@@ -137,7 +140,22 @@ class Continuing:
             if kept is not record and row["next_arm"] is not None:
                 self._paying.release(attempt)
         self._watch(_reported(attempt, row))
-        return read(kept.row)
+        said = read(kept.row)
+        self._note(attempt, before, said)
+        return said
+
+    def _note(self, attempt: Attempt, before: list[Row], said: Row) -> None:
+        """Tells the conversation which model it is with now: the next, or that of what is kept."""
+        conversation_id = attempt.decision.get("conversation_id")
+        if conversation_id:
+            arms = [*(row["arm"] for row in before), attempt.arm]
+            self._conversations.continued(
+                attempt.tenant_id,
+                conversation_id,
+                model=arm_of(said["next_arm"] or arms[said["evidence"]["best"]]).model,
+                input_tokens=attempt.decision["input_tokens"] or 0,
+                now=self._clock(),
+            )
 
     def _put(self, record: Record, number: int) -> Record:
         try:

@@ -61,6 +61,22 @@ class Conversations:
         self._turns.move_to_end(key)
         self._forget(now)
 
+    def continued(
+        self,
+        tenant_id: UUID,
+        conversation_id: str,
+        *,
+        model: str,
+        input_tokens: int,
+        now: datetime,
+    ) -> None:
+        """Notes that an attempt took a turn to a model, unless a later, longer turn came since."""
+        turn = self.find(tenant_id, conversation_id, now=now)
+        if turn is None or turn.cached_tokens <= input_tokens:
+            self.answered(
+                tenant_id, conversation_id, model=model, input_tokens=input_tokens, now=now
+            )
+
     def _forget(self, now: datetime) -> None:
         """Drops what is too much, and what a provider has dropped."""
         while self._turns:

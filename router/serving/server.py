@@ -126,6 +126,7 @@ def methods(room: Room) -> list[Rpc]:
     decisions = Decisions(
         stores.outbox, stores.log, room.threads, stores.decision_key, stores.neighbours
     )
+    conversations = Conversations()
     routing = Routing(
         current=current,
         outbox=stores.outbox,
@@ -137,7 +138,7 @@ def methods(room: Room) -> list[Rpc]:
             tenants=room.tenants,
             backends=room.backends,
             purses=room.wallets,
-            conversations=Conversations(),
+            conversations=conversations,
         ),
     )
     continuing = Continuing(
@@ -148,6 +149,7 @@ def methods(room: Room) -> list[Rpc]:
         routing=routing,
         wallets=room.wallets,
         watch=room.backends.report,
+        conversations=conversations,
     )
     outcomes = Outcomes(stores.outbox, decisions, watch=room.backends.report, wallets=room.wallets)
     router = RouterServicer(

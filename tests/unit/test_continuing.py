@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,9 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from router.bundle.embedder import load_embedder
 from router.bundle.loader import load_archive
+from router.conditions import Conversation
 from router.errors import Conflict, InvalidInput, LeadlineError, Unavailable
 from router.loading import bind, learned
 from router.serving.continuing import Continuing
+from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
 from router.serving.routing import Routing
 from router.serving.state import Current, State
@@ -48,7 +51,7 @@ class Replica:
     """One worker's parts of Route and Continue."""
 
     def __init__(self, state: State, outbox: MemoryOutbox, log: Log) -> None:
-        self.threads = Threads(5.0)
+        self.threads, self.conversations = Threads(5.0), Conversations()
         current, metrics = Current(state), Metrics(CollectorRegistry())
         tenants = TenantDirectory(MemoryTenants(), MemorySlos(), MemoryPromises(), self.threads)
         self.routing = Routing(
@@ -66,10 +69,12 @@ class Replica:
             decisions=Decisions(outbox, log, self.threads, DECISION_KEY),
             tenants=tenants,
             routing=self.routing,
+            conversations=self.conversations,
         )
 
-    def route(self) -> str:
-        waiting = self.routing.read(pb.RouteRequest(text="Prove it."), CALLER, {})
+    def route(self, conversation_id: str = "") -> str:
+        asked = pb.RouteRequest(text="Prove it.", conversation_id=conversation_id)
+        waiting = self.routing.read(asked, CALLER, {})
         (reply,) = self.routing.answer([waiting])
         assert not isinstance(reply, LeadlineError)
         return reply.decision_id
@@ -108,6 +113,33 @@ def second(state: State, arrived: MemoryOutbox) -> Iterator[Replica]:
     replica = Replica(state, MemoryOutbox(), MemoryLog(arrived))
     yield replica
     replica.threads.close()
+
+
+def test_a_conversation_goes_to_the_next_model_and_then_to_that_of_what_is_kept(
+    first: Replica,
+) -> None:
+    decision_id = first.route("talk")
+    step, models = first.go_on(decision_id, 0, 0.0), ["", ""]
+    assert not step.keep
+    models[1] = step.next.arm.model
+    now = datetime.now(UTC)
+    found = first.conversations.find(CALLER.tenant_id, "talk", now=now)
+    assert found is not None
+    assert found.model == models[1]
+    kept = first.go_on(decision_id, 1, 1.0)
+    assert kept.keep
+    assert kept.attempt == 1
+    assert first.conversations.find(CALLER.tenant_id, "talk", now=now) == found
+
+
+def test_what_an_earlier_turn_comes_to_does_not_undo_a_later_one() -> None:
+    conversations, now = Conversations(), datetime.now(UTC)
+    turn = CALLER.tenant_id, "talk"
+    conversations.answered(*turn, model="later", input_tokens=9, now=now)
+    conversations.continued(*turn, model="earlier", input_tokens=5, now=now)
+    assert conversations.find(*turn, now=now) == Conversation(model="later", cached_tokens=9)
+    conversations.continued(*turn, model="next", input_tokens=9, now=now)
+    assert conversations.find(*turn, now=now) == Conversation(model="next", cached_tokens=9)
 
 
 def test_any_replica_goes_on_after_an_earlier_attempt(first: Replica, second: Replica) -> None:
