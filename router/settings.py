@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         None, exclude=True, description="signs what the webhook is sent"
     )
+    webhook_private: bool = Field(
+        default=False, description="tenants' own webhooks may stand on private addresses"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

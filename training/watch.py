@@ -20,9 +20,8 @@ from router.store.watching import took_too_long
 from training.watch_certifying import Cut, Subject, inputs, looks_of, write_up
 from training.watch_monitoring import Event, Kept, begun, has_grown, kept_of, record_of
 from training.watch_plan import STATEMENT_TIMEOUT_S, Plan, Policies, Stores, Watched, read_plan
-from training.watch_webhook import Webhook
+from training.watch_telling import ACTOR, Teller
 
-ACTOR = "watcher"
 SETTLED_AFTER = CONTINUED_WITHIN + timedelta(seconds=5)
 IDLE_WRITE = timedelta(minutes=1)
 MOST_LOOKS = 1_000
@@ -50,9 +49,10 @@ class Watcher:
     """
 
     def __init__(
-        self, stores: Stores, policies: Policies, *, log: Log, webhook: Webhook | None = None
+        self, stores: Stores, policies: Policies, *, log: Log, teller: Teller | None = None
     ) -> None:
-        self._stores, self._policies, self._log, self._webhook = stores, policies, log, webhook
+        self._stores, self._policies, self._log = stores, policies, log
+        self._teller = teller or Teller(None)
         self._plan: Plan | None = None
         self._revisions: object = None
         self._resting: dict[tuple[str, str], datetime] = {}
@@ -77,7 +77,7 @@ class Watcher:
         for watched in plan.watched:
             with_event = partial(self._follow, plan, watched, horizon, now)
             changed += self._guarded(watched, with_event, now) or ()
-            self._tell(watched, now)
+        self._tell(plan, now)
         due = [each for each in self._due(plan, now) if not self._rests(each, now)]
         made = sorted(due, key=lambda each: self._tried.get(_name(each), _ALWAYS))[:1]
         for watched in made:
@@ -94,6 +94,7 @@ class Watcher:
         if revisions != self._revisions:
             try:
                 self._plan = read_plan(self._stores, self._policies)
+                self._teller.follow(self._stores.webhooks.current())
             except BundleRefused as error:
                 self._log.error(
                     "policy refused: what was watched before goes on", why=error.message
@@ -168,7 +169,7 @@ class Watcher:
             slo_name=watched.slo.name,
             until=until,
             now=now,
-            tell=self._webhook is not None,
+            tell=self._teller.tells(watched.tenant.tenant_id),
         )
         self._replace(watched, record)
         if event is not None:
@@ -183,20 +184,18 @@ class Watcher:
         self._stores.promises.write_monitor(record, before=watched.monitor, actor=ACTOR)
         watched.monitor = record
 
-    def _tell(self, watched: Watched, now: datetime) -> None:
+    def _tell(self, plan: Plan, now: datetime) -> None:
         """Posts events that are untold; what was taken is crossed off at once."""
-        kept, taken = kept_of(watched.monitor), set[str]()
-        if kept is None or watched.monitor is None:
+        known = [(each, kept) for each in plan.watched if (kept := kept_of(each.monitor))]
+        untold = [(each.tenant.tenant_id, event) for each, kept in known for event in kept.untold]
+        if not untold:
             return
-        for event in kept.untold:
-            if self._webhook is not None and not self._webhook.take(event, now, self._log.warning):
-                break
-            taken.add(event["id"])
-        if taken:
-            crossed_off = partial(
-                self._write, watched, kept.told(taken), watched.monitor.seen_until, now
-            )
-            self._guarded(watched, crossed_off, now)
+        taken = self._teller.tell(untold, now, self._stores.webhooks, self._log.warning)
+        for watched, kept in known:
+            left = kept.told(taken)
+            if watched.monitor is not None and left != kept:
+                crossed_off = partial(self._write, watched, left, watched.monitor.seen_until, now)
+                self._guarded(watched, crossed_off, now)
 
     def _due(self, plan: Plan, now: datetime) -> list[Watched]:
         """Slos to certify: those with no certificate for their versions, then grown evidence."""

@@ -144,6 +144,7 @@ def _watcher(config: Settings, dsn: str) -> Iterator[Watcher]:
     from router.trust import trusted_here  # noqa: PLC0415
     from training.watch import Watcher  # noqa: PLC0415
     from training.watch_plan import Policies, opened  # noqa: PLC0415
+    from training.watch_telling import Teller  # noqa: PLC0415
     from training.watch_webhook import Webhook  # noqa: PLC0415
 
     webhook = None
@@ -152,7 +153,8 @@ def _watcher(config: Settings, dsn: str) -> Iterator[Watcher]:
         webhook = Webhook(*(each.get_secret_value() for each in told))
     with opened(dsn) as stores:
         policies = Policies(stores, trusted_here(config))
-        yield Watcher(stores, policies, log=logger(), webhook=webhook)
+        teller = Teller(webhook, private=config.webhook_private)
+        yield Watcher(stores, policies, log=logger(), teller=teller)
 
 
 def _row(watched: Watched) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from router.store.seams import Tenant
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
 from router.store.watching import PostgresWatching
+from router.store.webhooks import PostgresWebhooks
 from router.types import Catalog, PolicyRecord
 from training.watch_certifying import Cut
 
@@ -41,6 +42,7 @@ class Stores:
     promises: PostgresPromises
     arrivals: PostgresArrivals
     watching: PostgresWatching
+    webhooks: PostgresWebhooks
 
 
 @contextmanager
@@ -68,6 +70,7 @@ def opened(dsn: str) -> Iterator[Stores]:
             promises=PostgresPromises(trainer),
             arrivals=PostgresArrivals(trainer),
             watching=PostgresWatching(trainer),
+            webhooks=PostgresWebhooks(trainer),
         )
     finally:
         changes.close()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 import orjson
+
+from training.public_http import handlers
 
 TIMEOUT_S = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=1)
@@ -21,31 +24,44 @@ EVENT_ID = "Leadline-Event-Id"
 Warn = Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What came of telling: why it failed, None where it arrived or, in a pause, was not tried."""
+
+    taken: bool
+    failure: str | None = None
+
+
 class Webhook:
     """Posts events, each at least once; what was not taken is posted again after a pause.
 
     The body is JSON; the header Leadline-Signature is `sha256=` with the hex HMAC-SHA256 of
-    the body under the secret. Redirects are refused: nothing goes where nobody said.
+    the body under the secret; Leadline-Event-Id is the same whenever an event is told again.
+    Redirects are refused: nothing goes where nobody said. A `public` one, which a tenant set,
+    reaches no private address.
     """
 
-    def __init__(self, url: str, secret: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, secret: str, *, timeout_s: float = TIMEOUT_S, public: bool = False
+    ) -> None:
         self._url, self._secret, self._timeout_s = url, secret.encode(), timeout_s
-        self._opener: OpenerDirector = build_opener(_NoRedirects)
-        self._pause = FIRST_PAUSE
+        reached = handlers() if public else []
+        self._opener: OpenerDirector = build_opener(_NoRedirects, *reached)
+        self._next_pause = FIRST_PAUSE
         self._due = datetime.min.replace(tzinfo=UTC)
+        self.pause_s = 0.0
 
-    def take(self, event: Mapping[str, Any], now: datetime, warn: Warn) -> bool:
-        """Whether the event has arrived; False, and no try, while pausing after a failure."""
+    def tell(self, event: Mapping[str, Any], now: datetime) -> Told:
+        """Posts the event, but for while it pauses after a failure, for `pause_s`."""
         if now < self._due:
-            return False
+            return Told(taken=False)
         failure = self._post(orjson.dumps(event), str(event["id"]))
         if failure is None:
-            self._pause = FIRST_PAUSE
-            return True
-        self._due = now + self._pause
-        warn("webhook failed", event_id=event["id"], why=failure, again_in_s=self._pause.seconds)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        return False
+            self._next_pause = FIRST_PAUSE
+            return Told(taken=True)
+        self._due, self.pause_s = now + self._next_pause, self._next_pause.total_seconds()
+        self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
+        return Told(taken=False, failure=failure)
 
     def _post(self, body: bytes, event_id: str) -> str | None:
         """Why it failed; None when it has not."""
@@ -59,7 +75,10 @@ class Webhook:
         except HTTPError as error:
             error.close()
             return f"it answered {error.code}"
-        except (OSError, HTTPException) as error:
+        except URLError as error:
+            known = isinstance(error.reason, Exception)
+            return type(error.reason if known else error).__name__
+        except (OSError, HTTPException, ValueError) as error:
             return type(error).__name__
 
 

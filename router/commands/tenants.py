@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from router.commands.database import database, operator
-from router.commands.options import Dsn, JsonFlag
+from router.commands.options import Dsn, JsonFlag, settings
 from router.commands.output import print_json, say, show
 
 app = typer.Typer(help="Tenants.", no_args_is_help=True)
@@ -52,3 +52,68 @@ def list_(*, dsn: Dsn = "", as_json: JsonFlag = False) -> None:
         as_json=as_json,
         empty="no tenants; create one with 'leadline tenants create NAME'",
     )
+
+
+@app.command("set-webhook")
+def set_webhook(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    url: Annotated[str, typer.Argument(help="https:// address that takes POSTs of JSON.")],
+    *,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Tells a tenant's own system when the state of one of its slos changes.
+
+    Prints the secret that signs what is sent, this once; setting it again makes a new one.
+
+    Example: leadline tenants set-webhook acme https://hooks.acme.example/leadline
+    """
+    from router.store.webhooks import PostgresWebhooks  # noqa: PLC0415
+    from router.webhooks import origin  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        made = PostgresWebhooks(opened.admin).put(
+            opened.tenant_id(name), url, actor=operator(), private=settings().webhook_private
+        )
+    if as_json:
+        print_json({"tenant": name, "origin": origin(made.url), "secret": made.secret})
+    else:
+        say(f"{name} is told at {origin(made.url)}; the secret, which is not shown again:")
+        say(made.secret)
+
+
+@app.command("remove-webhook")
+def remove_webhook(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    *,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Removes a tenant's own webhook; LEADLINE_WEBHOOK_URL, where set, is told instead.
+
+    Example: leadline tenants remove-webhook acme
+    """
+    from router.store.webhooks import PostgresWebhooks  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        removed = PostgresWebhooks(opened.admin).remove(opened.tenant_id(name), actor=operator())
+    if as_json:
+        print_json({"tenant": name, "removed": removed})
+    else:
+        say(f"{name} has no webhook of its own" + (" any more" if removed else ""))
+
+
+@app.command("webhooks")
+def list_webhooks(*, dsn: Dsn = "", as_json: JsonFlag = False) -> None:
+    """Lists tenants' own webhooks and what came of them, without paths and secrets.
+
+    Example: leadline tenants webhooks
+    """
+    from router.store.webhooks import PostgresWebhooks  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        found = list(PostgresWebhooks(opened.admin).shown())
+    names = ("tenant", "origin", "delivered", "failed", "failed_in_a_row", "last_failure")
+    rows = [[getattr(each, column) for column in names] for each in found]
+    columns = [column.replace("_", " ") for column in names]
+    show(found, rows, columns, as_json=as_json, empty="no tenant has a webhook of its own")

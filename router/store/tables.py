@@ -21,12 +21,28 @@ def _text(name: str, *, null: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=null)
 
 
+def _count(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
+
+
 tenants = sa.Table(
     "tenants",
     metadata,
     sa.Column("tenant_id", sa.Uuid, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
     _time("created_at", now=True),
+)
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("tenant_id", sa.Uuid, sa.ForeignKey("tenants.tenant_id"), primary_key=True),
+    _text("url"),
+    _text("secret"),
+    _time("created_at", now=True),
+    _count("delivered"),
+    _count("failed"),
+    _count("failed_in_a_row"),
+    _text("last_failure", null=True),
 )
 api_keys = sa.Table(
     "api_keys",

@@ -122,6 +122,9 @@ def test_a_scope_ends_with_its_transaction(dsn: str) -> None:
         ("admin", "delete from audit_log where tenant_id = %s"),
         ("admin", "select from decisions_history where tenant_id = %s"),
         ("router", "select from decisions_default where tenant_id = %s"),
+        ("router", "select from webhooks where tenant_id = %s"),
+        ("shipper", "select from webhooks where tenant_id = %s"),
+        ("trainer", "update webhooks set url = '' where tenant_id = %s"),
     ],
 )
 def test_a_role_may_not_step_over_its_line(dsn: str, role: str, statement: str) -> None:
@@ -181,6 +184,19 @@ def test_promises_join_a_log_that_has_rows_already(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute("update alembic_version set version_num = '0002'")
     assert schema.upgrade(dsn) == schema.newest()
+
+
+def test_webhooks_join_a_database_that_has_tenants_already(dsn: str) -> None:
+    tenant = uuid4()
+    as_role(dsn, "admin", "insert into tenants values (%s, 'a')", tenant)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("drop table webhooks")
+        connection.execute("update alembic_version set version_num = '0003'")
+    for _ in range(2):
+        assert schema.upgrade(dsn) == schema.newest()
+        with psycopg.connect(dsn) as connection:
+            connection.execute("update alembic_version set version_num = '0003'")
+    assert rows(dsn, "select count(*) from webhooks") == [(0,)]
 
 
 def test_an_upgrade_gives_up_where_a_log_is_in_use_and_succeeds_afterwards(dsn: str) -> None:

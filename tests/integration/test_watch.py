@@ -299,12 +299,14 @@ KILLED = """
     from router.serving.telemetry import configure_logs, logger
     from training.watch import Watcher
     from training.watch_plan import Policies, opened
+    from training.watch_telling import Teller
     from training.watch_webhook import Webhook
 
     configure_logs("error")
     with opened(sys.argv[1]) as stores:
         webhook = Webhook(sys.argv[2], "a long secret")
-        watcher = Watcher(stores, Policies(stores, {}), log=logger(), webhook=webhook)
+        teller = Teller(webhook)
+        watcher = Watcher(stores, Policies(stores, {}), log=logger(), teller=teller)
         while True:
             watcher.turn(datetime.now(UTC))
             print("turned", flush=True)

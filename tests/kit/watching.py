@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from tests.kit.server import Admin
 from training.watch import Watcher
 from training.watch_monitoring import Kept, kept_of
 from training.watch_plan import Policies, opened
+from training.watch_telling import Teller
 from training.watch_webhook import Webhook
 
 TEXTS = tuple(f"Case {number}: what is {number} + {number}?" for number in range(50))
@@ -74,8 +76,13 @@ class Receiver:
 
 
 @contextmanager
-def receiver(*answers: tuple[int, str]) -> Iterator[Receiver]:
-    """A receiver; an answer is a status and the location that it redirects to, if any."""
+def receiver(
+    *answers: tuple[int, str], context: ssl.SSLContext | None = None
+) -> Iterator[Receiver]:
+    """A receiver; an answer is a status and the location that it redirects to, if any.
+
+    With a server's `context` it speaks TLS, as localhost.
+    """
     found = Receiver(url="", answers=list(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,9 +100,12 @@ def receiver(*answers: tuple[int, str]) -> Iterator[Receiver]:
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    found.url = f"http://127.0.0.1:{server.server_port}/told"
+    origin = "https://localhost" if context else "http://127.0.0.1"
+    found.url = f"{origin}:{server.server_port}/told"
     try:
         yield found
     finally:
@@ -183,12 +193,15 @@ class World:
             copy_into_logs(connection, payloads)
 
     @contextmanager
-    def watcher(self, webhook: Webhook | None = None, slow: str = "") -> Iterator[Watcher]:
+    def watcher(
+        self, webhook: Webhook | None = None, slow: str = "", *, private: bool = True
+    ) -> Iterator[Watcher]:
         """A watcher of this database; statements on the `slow` slo run into their timeout."""
         with opened(self.dsn) as usual:
             engine = connect(self.dsn, role=DatabaseRole.TRAINER)
             stores = replace(usual, watching=SlowWatching(engine, slow)) if slow else usual
-            yield Watcher(stores, Policies(stores, {}), log=logger(), webhook=webhook)
+            teller = Teller(webhook, private=private)
+            yield Watcher(stores, Policies(stores, {}), log=logger(), teller=teller)
             engine.dispose()
 
     def in_force(self, name: str = "chat") -> InForce:
