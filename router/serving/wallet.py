@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from router.errors import Infeasible
+from router.policy.fallback import estimate_tokens
 from router.policy.pacing import (
     LEASE_S,
     SHARE,
@@ -123,7 +124,7 @@ class Wallet:
         if table is not self._table:
             self._table = table
             self._known.clear()
-        tokens = max(query.input_tokens, len(query.text) // 2, LEAST_TOKENS)
+        tokens = max(query.input_tokens, 2 * estimate_tokens(query.text), LEAST_TOKENS)
         size = tokens.bit_length()
         if size not in self._known:
             self._known[size] = _needs(table, self.slo, 1 << size)
