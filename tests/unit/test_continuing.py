@@ -119,13 +119,11 @@ def test_a_conversation_goes_to_the_next_model_and_then_to_that_of_what_is_kept(
     first: Replica,
 ) -> None:
     decision_id = first.route("talk")
-    step, models = first.go_on(decision_id, 0, 0.0), ["", ""]
+    step, now = first.go_on(decision_id, 0, 0.0), datetime.now(UTC)
     assert not step.keep
-    models[1] = step.next.arm.model
-    now = datetime.now(UTC)
     found = first.conversations.find(CALLER.tenant_id, "talk", now=now)
     assert found is not None
-    assert found.model == models[1]
+    assert found.model == step.next.arm.model
     kept = first.go_on(decision_id, 1, 1.0)
     assert kept.keep
     assert kept.attempt == 1
