@@ -1,29 +1,38 @@
 """Budgets that are paced: the price of a dollar of a period's budget, and how much to lease.
 
 Choices maximise value x accuracy - (1 + mu) x cost, the Lagrangian of a budget. The dual
-price mu is learnt online by mirror descent on what is spent against what is due (Agarwal,
-Ghosh, Wei & You 2014; Balseiro & Gur 2019). It only shapes the spending: the cap is kept
-by leases, which a worker takes before it spends.
+price mu is solved for again and again, as the one at which the demand to come is expected to
+spend what is left (the resolving heuristic of Jasin & Kumar 2012; Balseiro, Besbes & Pizarro
+2023). It only shapes the spending: the cap is kept by leases, which a worker takes before it
+spends.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-import numpy as np
+from router.policy.demand import ELASTICITY, EVEN, Demand
 
-from router.errors import InvalidInput
-from router.policy.periods import periods
+DOUBT = 0.2
+"""Of a share d of a period's demand that is to come, d - DOUBT * sqrt(d) is counted on, as if it
+came in independent bursts: near the end nothing is, so that what is left is spent."""
 
-GAIN, FIRST_GAIN = 1.2, 0.5
-"""How much the logarithm of 1 + mu moves per share of what was left that is spent undue: the
-first, and the second over the share of a period's demand that was ever seen."""
+SPARE = 0.01
+"""The share of a budget that is never hurried to be spent: what the last queries live on."""
 
-MOST_STEP = 0.5
+BOLDNESS = 2.0
+"""How much the logarithm of the price may be per logarithm of what is counted on over what is
+left of the budget: no price where only all that is counted on would spend it."""
+
+KNOWN, UNKNOWN = 2.0, 0.01
+"""The weight of what a period usually costs against a whole period's evidence, and that of the
+guess, where nothing is known, that it is the budget."""
+
+SMOOTHING = 0.001
+"""The price follows within about so much of the period."""
+
 MOST_LOG_PRICE = math.log(1e4)
 
 LEASE_S = 10.0
@@ -37,47 +46,22 @@ CENT = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """How a period's demand is expected to be spread over it: weights of equal slots."""
-
-    weights: tuple[float, ...] = (1.0,)
-
-    def __post_init__(self) -> None:
-        if not self.weights or not all(0.0 < weight < math.inf for weight in self.weights):
-            raise InvalidInput(f"{self.weights!r:.80} are not positive weights", field="weights")
-
-    @classmethod
-    def of(cls, counts: Sequence[float], trust: float = 0.8) -> Self:
-        """As in an earlier period with these counts per slot, the rest of the trust in evenness."""
-        total = sum(counts)
-        if total <= 0.0:
-            return cls(weights=(1.0,) * max(len(counts), 1))
-        even = (1.0 - trust) / len(counts)
-        return cls(weights=tuple(trust * count / total + even for count in counts))
-
-    def before(self, elapsed: float) -> float:
-        """The share of the period's demand expected by this share of its time."""
-        ends = np.concatenate(([0.0], np.cumsum(self.weights)))
-        return float(np.interp(elapsed * len(self.weights), np.arange(len(ends)), ends / ends[-1]))
-
-
-EVEN = Demand()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """The dual price of one budget in one period, and where it stood at the last look.
+    """The dual price of one budget in one period, and what it follows from.
 
-    `log_price` is the logarithm of 1 + mu and `mean_log_price` its mean over the demand so
-    far; `elapsed` is a share of the period's time, `seen` counts periods' demand since the
-    first look ever.
+    `log_price` is the logarithm of 1 + mu, `elapsed` a share of the period's time, `began` the
+    one at which spending did, and `unpriced_micro_usd` what it would be by now at the price 0.
+    A period usually costs `usual_micro_usd` at that price, which is worth `trust` periods of
+    evidence.
     """
 
     log_price: float = 0.0
-    mean_log_price: float = 0.0
     elapsed: float = 0.0
+    began: float = 0.0
     spent_micro_usd: int = 0
-    seen: float = 0.0
+    unpriced_micro_usd: float = 0.0
+    usual_micro_usd: float = 0.0
+    trust: float = 0.0
 
     @property
     def mu(self) -> float:
@@ -91,70 +75,66 @@ class Pace:
         spent_micro_usd: int,
         elapsed: float,
         demand: Demand = EVEN,
+        log_multiplier: float | None = None,
     ) -> Pace:
         """The pace after a look at what all workers together have spent by now.
 
-        Of what was left at the last look, the share that is due is that of the expected
-        demand left which has passed. What was spent beyond it raises the price, what was
-        not lowers it; time that runs backwards (another worker's clock) changes nothing.
+        `log_multiplier` is the logarithm of what a dollar counted for since the last look, this
+        price's own where it is None. Time that runs backwards (another worker's clock) changes
+        nothing.
         """
         if elapsed <= self.elapsed:
             return self
-        before, now = demand.before(self.elapsed), demand.before(min(elapsed, 1.0))
-        left = max(budget_micro_usd - self.spent_micro_usd, 1)
-        used = (spent_micro_usd - self.spent_micro_usd) / left
-        due = (now - before) / max(1.0 - before, 1e-9)
-        step = (GAIN + FIRST_GAIN / (self.seen + 0.02)) * (used - due)
-        moved = self.log_price + min(max(step, -MOST_STEP), MOST_STEP)
-        price = min(max(moved, 0.0), MOST_LOG_PRICE)
-        weight = (now - before) / now if now else 1.0
-        return Pace(
-            log_price=price,
-            mean_log_price=self.mean_log_price + weight * (price - self.mean_log_price),
-            elapsed=elapsed,
+        log = self.log_price if log_multiplier is None else log_multiplier
+        used = max(spent_micro_usd - self.spent_micro_usd, 0)
+        seen = replace(
+            self,
+            elapsed=min(elapsed, 1.0),
             spent_micro_usd=spent_micro_usd,
-            seen=self.seen + now - before,
+            unpriced_micro_usd=self.unpriced_micro_usd + used * math.exp(ELASTICITY * log),
         )
+        share = -math.expm1((self.elapsed - elapsed) / SMOOTHING)
+        moved = share * (seen.due_log_price(budget_micro_usd, demand) - self.log_price)
+        return replace(seen, log_price=self.log_price + moved)
 
-    def next_period(self) -> Pace:
-        """The pace at the start of the next period, which begins at this one's mean price."""
-        return Pace(
-            log_price=self.mean_log_price, mean_log_price=self.mean_log_price, seen=self.seen
-        )
+    def due_log_price(self, budget_micro_usd: int, demand: Demand = EVEN) -> float:
+        """The logarithm of the price at which the demand to come spends what is left.
 
-    def to_mapping(self) -> dict[str, Any]:
-        """The pace as plain JSON values."""
-        return asdict(self)
+        It is lower where less demand than expected would leave more than the SPARE unspent
+        whatever the price; 0 where all that is counted on can't spend what is left.
+        """
+        passed = demand.before(self.elapsed)
+        coming, left = 1.0 - passed, max(budget_micro_usd - self.spent_micro_usd, 1)
+        trust = self.trust or UNKNOWN
+        usual = self.usual_micro_usd if self.trust else budget_micro_usd
+        seen = passed - demand.before(self.began)
+        whole = (trust * usual + self.unpriced_micro_usd) / (trust + seen)
+        if whole * coming <= left:
+            return 0.0
+        due = min(math.log(whole * coming / left) / ELASTICITY, MOST_LOG_PRICE)
+        hurried = left - SPARE * budget_micro_usd
+        if hurried <= 0.0:
+            return due
+        certain = max(coming - DOUBT * math.sqrt(coming), 0.0)
+        return min(due, BOLDNESS * math.log(max(whole * certain / hurried, 1.0)))
 
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `to_mapping` wrote. Raises InvalidInput for anything else."""
-        try:
-            return cls(
-                spent_micro_usd=int(value["spent_micro_usd"]),
-                **{name: float(value[name]) for name in _FLOATS},
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInput(f"not a pace ({error!r}); begin a new one", field="pace") from None
+    def at_once(self, budget_micro_usd: int, demand: Demand = EVEN) -> Pace:
+        """The pace with the price that is due: of a period that begins, or that is joined."""
+        return replace(self, log_price=self.due_log_price(budget_micro_usd, demand))
+
+    def next_period(self, budget_micro_usd: int, demand: Demand = EVEN) -> Pace:
+        """The pace at the start of the next period, which is expected to cost what this one did."""
+        usual = Pace(usual_micro_usd=self.unpriced_micro_usd, trust=KNOWN)
+        return usual.at_once(budget_micro_usd, demand)
 
 
-_FLOATS = ("log_price", "mean_log_price", "elapsed", "seen")
+def log_multiplier(paces: Iterable[Pace]) -> float:
+    """The logarithm of what a dollar counts for under several budgets at once.
 
-
-def cost_multiplier(paces: Iterable[Pace]) -> float:
-    """What a dollar counts for under several budgets at once: 1 + the sum of their mu."""
-    return 1.0 + sum(pace.mu for pace in paces)
-
-
-def elapsed_share(period: str, now: datetime) -> float:
-    """The share of the hour, day or month (UTC) of `now` that has passed. Raises KeyError."""
-    start = periods(now)[period]
-    days = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-    if period == "month":
-        length = (start + timedelta(days=32)).replace(day=1) - start
-    else:
-        length = days[period]
-    return (now.astimezone(UTC) - start) / length
+    The highest of their prices: each says at which one the demand fits its budget, and at the
+    highest it fits all of them. So mu is 0 but for the budgets that bind.
+    """
+    return max((pace.log_price for pace in paces), default=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

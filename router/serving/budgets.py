@@ -11,7 +11,6 @@ import asyncio
 import threading
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
 from router.errors import Unavailable
@@ -40,29 +39,12 @@ class Held:
     left_usd: float
 
 
-class Purses(Protocol):
-    """What Route asks of budgets (`Wallets`), on the event loop."""
-
-    async def ready(
-        self, tenant_id: UUID, slo: Slo, table: ArmTable, query: Query, *, decisions: int = 1
-    ) -> None:
-        """Sees to it that so many decisions can be paid for, before they are made."""
-
-    def held(self, tenant_id: UUID, slo: Slo) -> Held | None:
-        """What holds for the next decision of this slo; None where it has no budgets."""
-
-    def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> bool:
-        """Reserves the most that the decision's arm can cost, before the next one is made."""
-
-    def release(self, tenant_id: UUID, decision_id: UUID, attempt: int = 0) -> None:
-        """Undoes one call of `reserve`, for a decision that was not logged after all."""
-
-
 class Wallets:
     """Every slo's budgets in this worker.
 
     All but `ready` answer in microseconds and belong to the event loop; `turn` is for the
-    thread of its own. An slo without budgets is never looked up.
+    thread of its own. An slo without budgets is never looked up. Each slo keeps its own: what
+    a tenant may spend in all is the sum over its slos, and none borrows from another.
     """
 
     def __init__(
@@ -77,7 +59,7 @@ class Wallets:
     ) -> None:
         self._threads, self._log, self._clock = threads, log, clock
         self._lock = threading.Lock()
-        self._settling = Settling(budgets, self._lock, metrics)
+        self._settling = Settling(budgets, costs, self._lock, metrics, log)
         self._wallets: dict[tuple[UUID, str], Wallet] = {}
         self._reservations = Reservations()
         self._hearing = Hearing(costs, self._reservations, self._lock, log)
@@ -151,7 +133,9 @@ class Wallets:
         expected_usd: float,
         most_usd: float,
     ) -> bool:
-        """As `reserve`, for an attempt that Continue names."""
+        """As `reserve`, for an attempt that Continue names; False for an slo without budgets."""
+        if not slo.budgets_usd:
+            return False
         wallet, key = self._wallet(tenant_id, slo), (tenant_id, decision_id, attempt)
         most = micro_usd(most_usd)
         with self._lock:

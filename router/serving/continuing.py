@@ -47,7 +47,7 @@ class Continuing:
         decisions: Decisions,
         tenants: TenantDirectory,
         routing: Routing,
-        wallets: Wallets | None = None,
+        wallets: Wallets,
         clock: Clock = utc_now,
         watch: Watch = unwatched,
         conversations: Conversations | None = None,

@@ -29,7 +29,8 @@ class Outcomes:
         decisions: Decisions,
         clock: Clock = utc_now,
         watch: Watch = unwatched,
-        wallets: Wallets | None = None,
+        *,
+        wallets: Wallets,
     ) -> None:
         self._outbox, self._decisions, self._clock = outbox, decisions, clock
         self._watch, self._wallets = watch, wallets
@@ -65,7 +66,7 @@ class Outcomes:
     def _spend(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
         """Counts what the attempt cost against its budgets."""
         cost_usd = fields.amount(request, "cost_usd")
-        if self._wallets is not None and cost_usd is not None:
+        if cost_usd is not None:
             self._wallets.spent(tenant_id, decision_id, request.attempt, cost_usd)
 
     def _show(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:

@@ -30,15 +30,13 @@ class Attempt:
 
 
 class Paying:
-    """Pays for attempts after the first; without wallets, budgets are not kept."""
+    """Pays for attempts after the first."""
 
-    def __init__(self, wallets: Wallets | None) -> None:
+    def __init__(self, wallets: Wallets) -> None:
         self._wallets = wallets
 
     async def ready(self, attempt: Attempt, slo: Slo, table: ArmTable) -> None:
         """Counts what the attempt cost, and sees to what a next one may cost, as far as it can."""
-        if self._wallets is None or not slo.budgets_usd:
-            return
         cost_usd = attempt.evidence.cost_usd
         if cost_usd is not None:
             self._wallets.spent(attempt.tenant_id, attempt.decision_id, attempt.number, cost_usd)
@@ -48,7 +46,7 @@ class Paying:
     def conditions(self, attempt: Attempt, slo: Slo) -> Conditions:
         """The decision's own, with what budgets leave now."""
         logged = Conditions.from_mapping(attempt.decision.get("conditions"))
-        held = None if self._wallets is None else self._wallets.held(attempt.tenant_id, slo)
+        held = self._wallets.held(attempt.tenant_id, slo)
         return replace(
             logged,
             cost_multiplier=1.0 if held is None else held.cost_multiplier,
@@ -57,8 +55,6 @@ class Paying:
 
     def reserve(self, attempt: Attempt, slo: Slo, table: ArmTable, step: Step | None) -> None:
         """Reserves what the next attempt can cost at most. Raises Infeasible."""
-        if self._wallets is None or not slo.budgets_usd:
-            return
         if step is not None and step.next_index is not None:
             self._wallets.reserve_next(
                 attempt.tenant_id,
@@ -73,5 +69,4 @@ class Paying:
 
     def release(self, attempt: Attempt) -> None:
         """Undoes one call of `reserve` that named a next attempt."""
-        if self._wallets is not None:
-            self._wallets.release(attempt.tenant_id, attempt.decision_id, attempt.number + 1)
+        self._wallets.release(attempt.tenant_id, attempt.decision_id, attempt.number + 1)

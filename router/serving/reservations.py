@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from router.errors import Infeasible
+from router.policy.demand import EVEN, Demand
 from router.policy.pacing import Pace, Purse
 from router.slo import Slo
 
@@ -49,6 +50,7 @@ class Account:
     left_micro_usd: int
     purse: Purse = field(default_factory=Purse)
     pace: Pace = field(default_factory=Pace)
+    demand: Demand = EVEN
     expected_micro_usd: int = 0
     open_count: int = 0
     looked_s: float = -math.inf
@@ -101,6 +103,7 @@ class Account:
                 cap_micro_usd=cap_micro_usd,
                 left_micro_usd=max(left + self.purse.free_micro_usd, 0),
                 pace=self.pace,
+                demand=self.demand,
                 spent_micro_usd=self.known_micro_usd,
             )
         self.cap_micro_usd, self.left_micro_usd = cap_micro_usd, left

@@ -137,7 +137,7 @@ def methods(room: Room) -> list[Rpc]:
         surroundings=Surroundings(
             tenants=room.tenants,
             backends=room.backends,
-            purses=room.wallets,
+            wallets=room.wallets,
             conversations=conversations,
         ),
     )

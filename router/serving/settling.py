@@ -6,9 +6,12 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime
 
+from router.errors import Unavailable
+from router.serving.habits import asked_since
 from router.serving.reservations import Account
-from router.serving.telemetry import Metrics
+from router.serving.telemetry import Logger, Metrics
 from router.serving.wallet import Wallet
+from router.store.costs import Costs
 from router.store.promise_seams import Budgets
 
 
@@ -19,8 +22,16 @@ class Settling:
     afterwards: a call that fails on the way is not repeated, and its lease stays leased.
     """
 
-    def __init__(self, budgets: Budgets, lock: threading.Lock, metrics: Metrics) -> None:
-        self._budgets, self._lock, self._metrics = budgets, lock, metrics
+    def __init__(
+        self,
+        budgets: Budgets,
+        costs: Costs,
+        lock: threading.Lock,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self._budgets, self._costs, self._lock = budgets, costs, lock
+        self._metrics, self._log = metrics, log
 
     def lease(self, wallet: Wallet, now_s: float) -> None:
         """Leases what the wallet needs now; what closes gives back first what it holds."""
@@ -33,6 +44,8 @@ class Settling:
     def turn(self, wallet: Wallet, now: datetime) -> None:
         """One wallet's turn. The read comes first: what follows is lost where it fails."""
         now_s = now.timestamp()
+        if wallet.used(now_s):
+            self._learn(wallet, now)
         with wallet.turn:
             with self._lock:
                 wallet.adopt(wallet.slo, now)
@@ -46,6 +59,22 @@ class Settling:
                 self._lease(wallet, account)
             with self._lock:
                 wallet.tidy()
+
+    def _learn(self, wallet: Wallet, now: datetime) -> None:
+        """Reads the hours that are missing; without them, demand is expected as before."""
+        tenant_id, name = wallet.tenant_id, wallet.slo.name
+        since = wallet.habits.missing(now)
+        if since is None:
+            return
+        try:
+            hours = self._costs.hours(tenant_id, name, since, now)
+            records = self._budgets.spent(tenant_id, asked_since(wallet.accounts, now))
+        except Unavailable as error:
+            self._log.warning("demand not read", slo=name, error=str(error))
+            return
+        with self._lock:
+            wallet.adopt(wallet.slo, now)
+            wallet.learn(hours, records, now)
 
     def _look(self, wallet: Wallet, due: Sequence[Account], now: datetime) -> None:
         since = min(account.starts_at for account in due)

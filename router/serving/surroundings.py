@@ -9,7 +9,7 @@ from router.conditions import PLAIN, Conditions
 from router.policy.table import ArmTable
 from router.serving.asked import Asked
 from router.serving.backends import Board
-from router.serving.budgets import Held, Purses
+from router.serving.budgets import Wallets
 from router.serving.conversations import Conversations
 from router.serving.tenants import TenantDirectory
 from router.slo import Slo
@@ -17,33 +17,30 @@ from router.types import Decision
 
 
 class Surroundings:
-    """Gathers the conditions of decisions, in microseconds; belongs to the event loop.
-
-    Without purses, budgets are not kept.
-    """
+    """Gathers the conditions of decisions, in microseconds; belongs to the event loop."""
 
     def __init__(
         self,
         *,
         tenants: TenantDirectory,
         backends: Board,
-        purses: Purses | None,
+        wallets: Wallets,
         conversations: Conversations,
     ) -> None:
         self._tenants, self._backends = tenants, backends
-        self._purses, self._conversations = purses, conversations
+        self._wallets, self._conversations = wallets, conversations
 
     async def ready(self, tenant_id: UUID, slo: Slo, table: ArmTable, question: Asked) -> None:
         """Sees to what a decision of this slo needs first. Raises what `Wallets.ready` does."""
-        if self._purses is not None and slo.budgets_usd:
-            await self._purses.ready(tenant_id, slo, table, question.query)
+        if slo.budgets_usd:
+            await self._wallets.ready(tenant_id, slo, table, question.query)
 
     def conditions(
         self, tenant_id: UUID, slo: Slo, question: Asked, policy_version: int, now: datetime
     ) -> Conditions:
         """The conditions of one decision."""
         promise = self._tenants.promise(tenant_id, slo, policy_version) if slo.has_floor else None
-        held = self._held(tenant_id, slo)
+        held = self._wallets.held(tenant_id, slo)
         conversation = (
             self._conversations.find(tenant_id, question.conversation_id, now=now)
             if question.conversation_id
@@ -60,15 +57,9 @@ class Surroundings:
             conversation=conversation,
         )
 
-    def _held(self, tenant_id: UUID, slo: Slo) -> Held | None:
-        if self._purses is None or not slo.budgets_usd:
-            return None
-        return self._purses.held(tenant_id, slo)
-
     def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> None:
         """Sets aside what a decision may cost. Raises what `Wallets.reserve` does."""
-        if self._purses is not None and decision.conditions.budget_left_usd is not None:
-            self._purses.reserve(tenant_id, decision, table)
+        self._wallets.reserve(tenant_id, decision, table)
 
     def logged(self, tenant_id: UUID, question: Asked, decision: Decision, now: datetime) -> None:
         """Takes note of a decision that is new in the log."""
@@ -84,5 +75,5 @@ class Surroundings:
 
     def withdrawn(self, tenant_id: UUID, decision: Decision) -> None:
         """Undoes what a decision holds that was not logged after all."""
-        if self._purses is not None and decision.conditions.budget_left_usd is not None:
-            self._purses.release(tenant_id, decision.decision_id)
+        if decision.conditions.budget_left_usd is not None:
+            self._wallets.release(tenant_id, decision.decision_id)

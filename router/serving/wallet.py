@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from router.errors import Infeasible
+from router.policy.demand import Hour
 from router.policy.fallback import estimate_tokens
-from router.policy.pacing import (
-    LEASE_S,
-    SHARE,
-    ask_micro_usd,
-    cost_multiplier,
-    elapsed_share,
-    spare_micro_usd,
-)
-from router.policy.periods import periods
+from router.policy.pacing import LEASE_S, SHARE, ask_micro_usd, log_multiplier, spare_micro_usd
+from router.policy.periods import elapsed_share, period_end, periods
 from router.policy.table import ArmTable
+from router.serving.habits import Habits
 from router.serving.reservations import Account, cap_micro_usd, micro_usd
 from router.slo import Slo
 from router.store.promise_seams import BudgetRecord
@@ -65,6 +60,7 @@ class Wallet:
         self.tenant_id, self.slo = tenant_id, slo
         self.accounts: dict[str, Account] = {}
         self.closing: list[Account] = []
+        self.habits = Habits()
         self.turn = threading.Lock()
         self.needs = Needs(cheapest_micro_usd=0, dearest_micro_usd=0)
         self.coming = 0
@@ -100,9 +96,15 @@ class Wallet:
     ) -> Account:
         if before is not None and before.starts_at == starts_at:
             return before.under(cap)
-        account = Account(period=period, starts_at=starts_at, cap_micro_usd=cap, left_micro_usd=cap)
+        account = Account(
+            period=period,
+            starts_at=starts_at,
+            cap_micro_usd=cap,
+            left_micro_usd=cap,
+            demand=self.habits.demand(period, starts_at),
+        )
         if before is not None:
-            account.pace = before.pace.next_period()
+            account.pace = before.pace.next_period(cap, account.demand)
         return account
 
     def is_current(self, account: Account) -> bool:
@@ -117,7 +119,11 @@ class Wallet:
     @property
     def cost_multiplier(self) -> float:
         """What a dollar counts for under all periods' budgets."""
-        return cost_multiplier(each.pace for each in self.accounts.values())
+        return math.exp(self._log_multiplier)
+
+    @property
+    def _log_multiplier(self) -> float:
+        return log_multiplier(each.pace for each in self.accounts.values())
 
     def expect(self, table: ArmTable, query: Query, decisions: int, now_s: float) -> Needs | None:
         """Notes that such decisions are to come; None where no arm may be run anyway."""
@@ -226,9 +232,34 @@ class Wallet:
         for account in (*self.accounts.values(), *self.closing):
             account.looked_s = -math.inf
 
+    def learn(self, hours: Iterable[Hour], records: Sequence[BudgetRecord], now: datetime) -> None:
+        """Takes in past hours, and goes on where others are in what it has not looked at yet."""
+        self.habits.take(hours, now)
+        for account in self.accounts.values():
+            name = self.slo.name, account.period
+            past = [each for each in records if (each.slo_name, each.period) == name]
+            account.demand = self.habits.demand(account.period, account.starts_at)
+            account.pace = self.habits.usual(account.pace, account.period, account.starts_at, past)
+            if account.looked_s == -math.inf:
+                self._join(account, past, now)
+
+    def _join(self, account: Account, past: Iterable[BudgetRecord], now: datetime) -> None:
+        """Begins with the price that the spending of all so far asks for."""
+        spent = sum(each.spent_micro_usd for each in past if each.starts_at == account.starts_at)
+        until = period_end(account.period, account.starts_at)
+        elapsed = elapsed_share(account.period, now)
+        pace = replace(
+            account.pace,
+            elapsed=elapsed,
+            began=0.0 if spent else elapsed,
+            spent_micro_usd=spent,
+            unpriced_micro_usd=self.habits.unpriced(spent, account.starts_at, until),
+        )
+        account.pace = pace.at_once(account.cap_micro_usd, account.demand)
+
     def look(self, due: Iterable[Account], records: Iterable[BudgetRecord], now: datetime) -> None:
         """Looks at what all workers have leased and spent, and moves the prices."""
-        self.away = False
+        self.away, before = False, self._log_multiplier
         known = {
             (each.period, each.starts_at): each
             for each in records
@@ -245,6 +276,8 @@ class Wallet:
                     budget_micro_usd=account.cap_micro_usd,
                     spent_micro_usd=account.known_micro_usd,
                     elapsed=elapsed_share(account.period, now),
+                    demand=account.demand,
+                    log_multiplier=before,
                 )
 
     def tidy(self) -> None:

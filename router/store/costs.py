@@ -1,15 +1,19 @@
-"""What attempts cost by all that has arrived in Postgres, whichever worker was told."""
+"""What attempts cost, and how many decisions were made, by all that has arrived in Postgres."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, exists, select
+from sqlalchemy import ColumnElement, Connection, Engine, exists, select, text
 
+from router.conditions import Conditions
 from router.ids import time_of
+from router.policy.demand import Hour
+from router.policy.periods import periods
 from router.store.engine import tenant_scope
 from router.store.memory_outbox import MemoryLog
 from router.store.tables import attempts, outcomes
@@ -29,6 +33,46 @@ class Costs(Protocol):
 
     def unnamed(self, tenant_id: UUID, decision_ids: Collection[UUID]) -> Mapping[Attempt, float]:
         """The reported costs of these decisions' later attempts that Continue did not name."""
+
+    def hours(
+        self, tenant_id: UUID, slo_name: str, since: datetime, until: datetime
+    ) -> Sequence[Hour]:
+        """The decisions of the slo from the hour that begins at `since` until `until`.
+
+        Hours without any are left out. Counts of busy hours may be estimates.
+        """
+
+
+# Of each quarter of an hour no more than its first decisions are read, whosever slo they are, so
+# that a busy log takes no longer; where there are more, the rest goes on as they began.
+DECIDED = """
+with quarters as (
+    select at, least(at + interval '15 minutes', :until) as ends
+    from generate_series(
+        cast(:since as timestamptz), :until - interval '1 microsecond', interval '15 minutes'
+    ) as at
+)
+select at, found * case
+        when seen < :most or last <= at then 1
+        else extract(epoch from ends - at) / extract(epoch from last - at)
+    end as decisions, log_multiplier
+from quarters cross join lateral (
+    select count(*) as seen, max(occurred_at) as last,
+        count(*) filter (where slo_name = :slo) as found,
+        avg(ln(greatest(coalesce(multiplier, 1), 1))) filter (where slo_name = :slo)
+            as log_multiplier
+    from (
+        select slo_name, occurred_at,
+            cast(conditions ->> 'cost_multiplier' as double precision) as multiplier
+        from decisions
+        where tenant_id = :tenant and occurred_at >= at and occurred_at < ends
+        order by occurred_at limit :most
+    ) first
+) counted
+where found > 0 order by at
+"""
+MOST_READ = 500
+DECIDED_TIMEOUT = "set local statement_timeout = 2000"
 
 
 class PostgresCosts:
@@ -60,6 +104,16 @@ class PostgresCosts:
         )
         with tenant_scope(self._engine, tenant_id) as connection:
             return _reported(connection, tenant_id, decision_ids, outcomes.c.attempt > 0, ~named)
+
+    def hours(
+        self, tenant_id: UUID, slo_name: str, since: datetime, until: datetime
+    ) -> Sequence[Hour]:
+        """As the seam says. Raises Unavailable, too, where the log takes too long to read."""
+        asked = {"tenant": tenant_id, "slo": slo_name, "since": since, "until": until}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            connection.execute(text(DECIDED_TIMEOUT))
+            quarters = connection.execute(text(DECIDED), {**asked, "most": MOST_READ}).all()
+        return by_hour((at, float(count), float(log)) for at, count, log in quarters)
 
 
 def _shown(
@@ -125,6 +179,21 @@ class MemoryCosts:
                     found[decision_id, number] = float(cost_usd)
         return found
 
+    def hours(
+        self, tenant_id: UUID, slo_name: str, since: datetime, until: datetime
+    ) -> Sequence[Hour]:
+        """As the seam says, and exactly."""
+        rows = self._log.decisions(tenant_id, since=since, until=until)
+        return by_hour(
+            (
+                row["occurred_at"],
+                1.0,
+                math.log(Conditions.from_mapping(row["conditions"]).cost_multiplier),
+            )
+            for row in rows
+            if row["slo_name"] == slo_name
+        )
+
     def _cost_usd(self, tenant_id: UUID, attempt: Attempt) -> float | None:
         decision_id, number = attempt
         for row in reversed(self._log.outcomes(tenant_id, decision_id)):
@@ -133,3 +202,16 @@ class MemoryCosts:
         shown = self._log.attempt(tenant_id, decision_id, number)
         cost_usd = ((shown or {}).get("evidence") or {}).get("cost_usd")
         return None if cost_usd is None else float(cost_usd)
+
+
+def by_hour(counted: Iterable[tuple[datetime, float, float]]) -> list[Hour]:
+    """Adds up decisions by their hour: each when, how many, and their mean log multiplier."""
+    hours: dict[datetime, tuple[float, float]] = {}
+    for at, count, log_multiplier in counted:
+        hour = periods(at)["hour"]
+        before, logs = hours.get(hour, (0.0, 0.0))
+        hours[hour] = before + count, logs + count * log_multiplier
+    return [
+        Hour(starts_at=hour, decisions=count, log_multiplier=logs / count)
+        for hour, (count, logs) in sorted(hours.items())
+    ]

@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from router.errors import Conflict, LeadlineError, OutboxFull
+from router.ids import time_of
 from router.store.seams import Kind, Record
 from router.store.tables import LOGS
 
@@ -86,6 +87,16 @@ class MemoryLog:
         """As the seam says."""
         found = self._outbox.find(Kind.DECISION, tenant_id, decision_id)
         return None if found is None else row_of(found)
+
+    def decisions(
+        self, tenant_id: UUID, *, since: datetime, until: datetime
+    ) -> Sequence[Mapping[str, Any]]:
+        """The tenant's decisions from `since` until before `until`."""
+        return [
+            row_of(record)
+            for record in self._outbox.records(Kind.DECISION)
+            if record.tenant_id == tenant_id and since <= time_of(record.row_id) < until
+        ]
 
     def attempt(self, tenant_id: UUID, decision_id: UUID, number: int) -> Mapping[str, Any] | None:
         """As the seam says."""

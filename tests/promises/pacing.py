@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +18,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from router.ids import uuid7
+from router.policy.demand import Hour
+from router.policy.periods import periods
 from router.policy.policy import static_policy
 from router.serving.budgets import Wallets
 from router.serving.telemetry import Metrics, logger
@@ -62,20 +65,47 @@ def _catalog() -> Catalog:
 TABLE = static_policy(_catalog()).table
 
 
+class Told(MemoryCosts):
+    """Costs that callers tell workers, and the hours of decisions, counted as they are made."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryLog(MemoryOutbox()))
+        self._made: dict[datetime, list[float]] = {}
+
+    def made(self, at: datetime, log_multiplier: float) -> None:
+        """Counts a decision."""
+        self._made.setdefault(periods(at)["hour"], []).append(log_multiplier)
+
+    def hours(
+        self,
+        tenant_id: UUID,  # noqa: ARG002
+        slo_name: str,  # noqa: ARG002
+        since: datetime,
+        until: datetime,
+    ) -> Sequence[Hour]:
+        """As the seam says, of the only slo there is."""
+        return [
+            Hour(starts_at=at, decisions=len(logs), log_multiplier=sum(logs) / len(logs))
+            for at, logs in self._made.items()
+            if since <= at < until
+        ]
+
+
 class Fleet:
     """Workers over one store, with a clock that moves by hand."""
 
     def __init__(self, *, paced: bool, look_s: int) -> None:
         self.now, self._paced, self._look_s = START, paced, look_s
         self._next, self.day, self.highest = START, START, 0
-        self.budgets, self._threads = MemoryBudgets(), Threads(5.0, threads=1)
+        self.budgets, self.told = MemoryBudgets(), Told()
+        self._threads = Threads(5.0, threads=1)
         self._running: list[tuple[datetime, int, UUID, float]] = []
         self.workers = [self._worker() for _ in range(WORKERS)]
 
     def _worker(self) -> Wallets:
-        metrics, untold = Metrics(CollectorRegistry()), MemoryCosts(MemoryLog(MemoryOutbox()))
+        metrics = Metrics(CollectorRegistry())
         return Wallets(
-            self.budgets, untold, self._threads, metrics, logger(), clock=lambda: self.now
+            self.budgets, self.told, self._threads, metrics, logger(), clock=lambda: self.now
         )
 
     def close(self) -> None:
@@ -120,6 +150,7 @@ class Fleet:
         if not payable.any():
             return None
         worth = VALUE_USD * traffic.accuracy[query] - self.price(slo, place) * expected
+        self.told.made(self.now, math.log(held.cost_multiplier))
         arm = int(np.where(payable, worth, -np.inf).argmax())
         decision_id = uuid7(self.now)
         worker.reserve_next(
@@ -206,7 +237,7 @@ def spend_days(
 class Days:
     """Two paced days in turn, the first with nothing known, and a hard stop on the second.
 
-    `best` is the second day's accuracy at the best fixed price in hindsight.
+    Of the second, the workers know what the first one's hours tell. `best` is the second day's accuracy at the best fixed price in hindsight.
     """
 
     share: float
@@ -231,10 +262,7 @@ class Days:
 def two_days(
     seed: int, share: float, *, free_arm: bool = False, queries: int = QUERIES, look_s: int = LOOK_S
 ) -> Days:
-    """Days whose budget is this share of what the second would cost without one.
-
-    The second begins at the first's mean price.
-    """
+    """Days whose budget is this share of what the second would cost without one."""
     before = bursty(seed + 1_000, free_arm=free_arm, queries=queries)
     traffic = bursty(seed, free_arm=free_arm, queries=queries)
     budget = share * unbounded_usd(traffic)

@@ -31,7 +31,7 @@ from router.v1 import router_pb2 as pb
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
-from tests.kit.surroundings import surroundings
+from tests.kit.surroundings import memory_wallets, surroundings
 
 DECISION_KEY = b"k" * 32
 CALLER = Identity(tenant_id=uuid4(), tenant="acme", key_id="k", role=Role.CALLER)
@@ -54,6 +54,7 @@ class Replica:
         self.threads, self.conversations = Threads(5.0), Conversations()
         current, metrics = Current(state), Metrics(CollectorRegistry())
         tenants = TenantDirectory(MemoryTenants(), MemorySlos(), MemoryPromises(), self.threads)
+        wallets = memory_wallets(self.threads, metrics)
         self.routing = Routing(
             current=current,
             outbox=outbox,
@@ -61,7 +62,7 @@ class Replica:
             metrics=metrics,
             max_query_bytes=1_000,
             exploration_rate=0.0,
-            surroundings=surroundings(tenants, metrics),
+            surroundings=surroundings(tenants, metrics, wallets),
         )
         self.continuing = Continuing(
             current=current,
@@ -69,6 +70,7 @@ class Replica:
             decisions=Decisions(outbox, log, self.threads, DECISION_KEY),
             tenants=tenants,
             routing=self.routing,
+            wallets=wallets,
             conversations=self.conversations,
         )
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.errors import InvalidInput
+from router.policy.demand import Demand
 from router.policy.pacing import (
     CENT,
-    EVEN,
-    Demand,
     Pace,
     Purse,
     ask_micro_usd,
-    cost_multiplier,
-    elapsed_share,
+    log_multiplier,
     spare_micro_usd,
 )
+from router.policy.periods import elapsed_share
 from tests.promises.bursts import bursty, unbounded_usd
 from tests.promises.pacing import spend_days, two_days
 
@@ -62,31 +60,37 @@ def test_no_spending_whatever_makes_the_price_negative_or_infinite(
         at = elapsed * (place + 1) / len(spent)
         pace = pace.look(budget_micro_usd=BUDGET, spent_micro_usd=each, elapsed=at)
         assert 0.0 <= pace.mu <= 1e4
-    stored = json.dumps(pace.to_mapping(), allow_nan=False)
-    assert Pace.from_mapping(json.loads(stored)) == pace
 
 
 def test_spending_more_than_is_due_raises_the_price_and_less_lowers_it() -> None:
-    over = Pace(log_price=1.0).look(
-        budget_micro_usd=BUDGET, spent_micro_usd=BUDGET // 5, elapsed=0.1
-    )
-    under = Pace(log_price=1.0).look(
-        budget_micro_usd=BUDGET, spent_micro_usd=BUDGET // 20, elapsed=0.1
-    )
-    assert under.log_price < 1.0 < over.log_price
+    usual = Pace(usual_micro_usd=2.0 * BUDGET, trust=1.0).at_once(BUDGET)
+    over = usual.look(budget_micro_usd=BUDGET, spent_micro_usd=BUDGET // 5, elapsed=0.1)
+    under = usual.look(budget_micro_usd=BUDGET, spent_micro_usd=BUDGET // 20, elapsed=0.1)
+    assert 0.0 < under.log_price < usual.log_price < over.log_price
 
 
 def test_what_is_expected_later_is_kept_for_later() -> None:
-    evening = Demand.of([1.0, 1.0, 1.0, 9.0])
-    known = Pace().look(
-        budget_micro_usd=BUDGET, spent_micro_usd=BUDGET // 2, elapsed=0.5, demand=evening
+    evening = Demand(weights=(1.0, 1.0, 1.0, 9.0))
+    noon = Pace(elapsed=0.5, spent_micro_usd=BUDGET // 2, unpriced_micro_usd=float(BUDGET))
+    assert noon.at_once(BUDGET, evening).mu > noon.at_once(BUDGET).mu
+
+
+def test_nothing_is_held_back_where_what_is_sure_to_come_cannot_spend_it() -> None:
+    pace = Pace(usual_micro_usd=1.25 * BUDGET, trust=10.0, elapsed=0.9, log_price=1.0)
+    assert pace.at_once(BUDGET).mu == 0.0
+    late = replace(pace, spent_micro_usd=round(0.95 * BUDGET))
+    assert late.at_once(BUDGET).mu > 0.0
+    assert replace(late, elapsed=0.99).at_once(BUDGET).mu == 0.0
+
+
+def test_a_worker_that_joins_with_what_the_others_know_has_their_price() -> None:
+    first = _spends(4.0)[249]
+    joined = Pace(
+        elapsed=first.elapsed,
+        spent_micro_usd=first.spent_micro_usd,
+        unpriced_micro_usd=first.unpriced_micro_usd,
     )
-    assert (
-        known.mu > Pace().look(budget_micro_usd=BUDGET, spent_micro_usd=BUDGET // 2, elapsed=0.5).mu
-    )
-    assert (evening.before(0.0), evening.before(1.0)) == (0.0, 1.0)
-    assert evening.before(0.75) < 0.4
-    assert Demand.of([0.0, 0.0]).before(0.5) == EVEN.before(0.5) == 0.5
+    assert joined.at_once(BUDGET).log_price == pytest.approx(first.log_price, abs=0.05)
 
 
 def test_a_look_into_the_past_changes_nothing() -> None:
@@ -94,13 +98,16 @@ def test_a_look_into_the_past_changes_nothing() -> None:
     assert pace.look(budget_micro_usd=BUDGET, spent_micro_usd=BUDGET, elapsed=0.4) is pace
 
 
-def test_the_next_period_begins_at_the_mean_price_and_several_budgets_add_up() -> None:
+def test_the_next_period_begins_at_the_price_that_the_last_one_needed() -> None:
     pace = _spends(4.0)[-1]
-    after = pace.next_period()
+    after = pace.next_period(BUDGET)
     assert (after.elapsed, after.spent_micro_usd) == (0.0, 0)
-    assert after.mu == pytest.approx(3.0, rel=0.25)
-    assert cost_multiplier(()) == 1.0
-    assert cost_multiplier((pace, after)) == pytest.approx(1.0 + pace.mu + after.mu)
+    assert after.mu == pytest.approx(_spends(4.0)[249].mu, rel=0.4)
+
+
+def test_of_several_budgets_the_tightest_sets_the_price() -> None:
+    assert log_multiplier(()) == 0.0
+    assert log_multiplier((Pace(log_price=1.0), Pace(log_price=0.5))) == 1.0
 
 
 def test_the_share_of_a_period_that_has_passed_is_the_calendars() -> None:
@@ -161,13 +168,6 @@ def test_a_worker_that_reserves_the_most_never_spends_beyond_its_leases(
     assert purse.free_micro_usd == sum(leases) - spent
     assert purse.reserved_micro_usd == 0
     assert purse.settled(purse.free_micro_usd) == Purse()
-
-
-def test_what_a_pace_or_a_demand_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="pace: "):
-        Pace.from_mapping({"log_price": "much"})
-    with pytest.raises(InvalidInput, match="weights: "):
-        Demand(weights=(1.0, -1.0))
 
 
 def test_a_bursty_day_stays_under_the_cap_uses_it_up_and_beats_a_hard_stop() -> None:

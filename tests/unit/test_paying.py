@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -16,17 +14,12 @@ from router.bundle.embedder import load_embedder
 from router.bundle.loader import load_archive
 from router.errors import LeadlineError
 from router.loading import bind, learned
-from router.serving.backends import Board
 from router.serving.budgets import Wallets
 from router.serving.continuing import Continuing
-from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
-from router.serving.exchange import Exchange
 from router.serving.outcomes import Outcomes
 from router.serving.routing import Routing
-from router.serving.sightings import Sightings
 from router.serving.state import Current, State
-from router.serving.surroundings import Surroundings
 from router.serving.telemetry import Metrics, logger
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
@@ -45,6 +38,7 @@ from router.v1 import router_pb2 as pb
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
+from tests.kit.surroundings import surroundings
 
 KEY = b"k" * 32
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -63,7 +57,6 @@ class Worker:
         self.slo = slos.put(CALLER.tenant_id, asked, base_version=None, actor="test")
         self.wallets = Wallets(self.budgets, MemoryCosts(log), self.threads, metrics, logger())
         tenants = TenantDirectory(MemoryTenants(), slos, MemoryPromises(), self.threads)
-        exchange = Exchange(Path(tempfile.mkdtemp()), 0, 1)
         self.routing = Routing(
             current=current,
             outbox=outbox,
@@ -71,12 +64,7 @@ class Worker:
             metrics=metrics,
             max_query_bytes=1_000,
             exploration_rate=0.0,
-            surroundings=Surroundings(
-                tenants=tenants,
-                backends=Board(Sightings([]), exchange, metrics, logger()),
-                purses=self.wallets,
-                conversations=Conversations(),
-            ),
+            surroundings=surroundings(tenants, metrics, self.wallets),
         )
         decisions = Decisions(outbox, log, self.threads, KEY)
         self.continuing = Continuing(

@@ -21,6 +21,7 @@ from router.conditions import Conditions
 from router.errors import Infeasible, Unavailable
 from router.ids import uuid7
 from router.pipeline import decide
+from router.policy.demand import Hour
 from router.policy.periods import periods
 from router.policy.policy import static_policy
 from router.serving.budgets import Held, Wallets
@@ -76,6 +77,12 @@ class Postgres:
     def unnamed(self, tenant_id: UUID, decision_ids: Collection[UUID]) -> Mapping[Attempt, float]:
         self._reach()
         return self._costs.unnamed(tenant_id, decision_ids)
+
+    def hours(
+        self, tenant_id: UUID, slo_name: str, since: datetime, until: datetime
+    ) -> Sequence[Hour]:
+        self._reach()
+        return self._costs.hours(tenant_id, slo_name, since, until)
 
     def _reach(self) -> None:
         self.calls += 1
