@@ -237,7 +237,8 @@ def spend_days(
 class Days:
     """Two paced days in turn, the first with nothing known, and a hard stop on the second.
 
-    Of the second, the workers know what the first one's hours tell. `best` is the second day's accuracy at the best fixed price in hindsight.
+    Of the second, the workers know what the first one's hours tell. `best` is its accuracy at
+    the best fixed price in hindsight.
     """
 
     share: float
