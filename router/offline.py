@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -22,6 +23,7 @@ from router.errors import BundleRefused, Infeasible
 from router.explanation import Explanation
 from router.ids import derived_uuid7
 from router.loading import bind, learned
+from router.pipeline import Case
 from router.policy import policy as policies
 from router.policy.explain import explain
 from router.policy.policy import Predicted
@@ -154,14 +156,11 @@ class Policy:
         at = now or datetime.now(UTC)
         known = self._predicted([each.text for each in asked])
         for place, slo in enumerate(slos):
-            for each in asked:
-                try:
-                    decision = self._decide(
-                        each, known[each.text], slo=slo, place=place, bounds=bounds, now=at
-                    )
-                    yield place, each, decision
-                except Infeasible as error:
-                    yield place, each, error
+            for start in range(0, len(asked), _BATCH_TEXTS):
+                part = asked[start : start + _BATCH_TEXTS]
+                cases = [self._case(each, known[each.text], place, at) for each in part]
+                decided = pipeline.decide_many(self._policy, cases, slo, bounds)
+                yield from zip(repeat(place), part, decided, strict=False)
 
     def replay(
         self, log: Sequence[Recorded], slos: Sequence[Slo] = (_SLO,)
@@ -209,6 +208,14 @@ class Policy:
             decision_id=self._identify(place, asked.query_id),
             now=now,
             predicted=predicted,
+        )
+
+    def _case(self, asked: Asked, known: Predicted, place: int, now: datetime) -> Case:
+        return Case(
+            decision_id=self._identify(place, asked.query_id),
+            now=now,
+            query=Query(text=asked.text),
+            predicted=known,
         )
 
     def _identify(self, place: int, query_id: str) -> UUID:

@@ -7,26 +7,39 @@ decision + evidence -> keep the answer, or the next arm
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-import numpy as np
-
 from router.conditions import PLAIN, Conditions
 from router.errors import Infeasible
-from router.policy.choice import choose
 from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.energy import emitted_gco2e
 from router.policy.exploration import explore
-from router.policy.planning import Ahead, Continuation, planned
+from router.policy.first import first, worth_waiting
+from router.policy.novelty import is_novel
 from router.policy.policy import Policy, Predicted
-from router.policy.standing import Standing, stand
-from router.policy.worth import Worth
+from router.policy.standing import Standing, Together, stand
+from router.policy.table import ArmTable
 from router.slo import Slo
-from router.types import Bounds, Choice, Decision, Predictions, Query
+from router.types import Bounds, Choice, Decision, Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One query to decide about at `now`; `predicted` is the policy's own."""
+
+    decision_id: UUID
+    now: datetime
+    query: Query
+    predicted: Predicted
+
+    @property
+    def input_tokens(self) -> int:
+        """The query's input tokens, counted where the caller did not say."""
+        return self.query.input_tokens or self.predicted.context.input_tokens
 
 
 def decide(
@@ -46,70 +59,118 @@ def decide(
     Exploration draws from the decision's id. Raises Infeasible when no arm may be run, when
     none meets the slo and the slo says reject, or when the budget is used up.
     """
-    if not policy.arms:
-        raise Infeasible("the catalog has no enabled arm; add some first", reason="NO_ARMS")
     known = predicted or policy.predict([query.text])[0]
-    query = query if query.input_tokens else replace(query, input_tokens=known.context.input_tokens)
-    standing = stand(policy.table, known, slo, conditions, query.input_tokens)
-    aim = policy.aim(slo, bounds, conditions, standing.novelty)
-    choice = first(policy, standing, query, slo, bounds, aim=aim, conditions=conditions)
-    choice = explore(choice, slo.exploration_rate, uniform(decision_id))
+    case = Case(decision_id=decision_id, now=now, query=query, predicted=known)
+    [decided] = decide_many(policy, [case], slo, bounds, conditions=conditions)
+    if isinstance(decided, Infeasible):
+        raise decided
+    return decided
+
+
+def decide_many(
+    policy: Policy,
+    cases: Sequence[Case],
+    slo: Slo,
+    bounds: Bounds,
+    *,
+    conditions: Conditions = PLAIN,
+) -> list[Decision | Infeasible]:
+    """Decides for queries that share an slo, bounds and conditions, as `decide` would each.
+
+    Together they cost less. Where `decide` would raise, the error stands instead.
+    """
+    if not policy.arms:
+        error = Infeasible("the catalog has no enabled arm; add some first", reason="NO_ARMS")
+        return [error] * len(cases)
+    found: dict[int, Decision | Infeasible] = {}
+    for places in _together(policy, cases, bounds, conditions):
+        alike = [cases[place] for place in places]
+        found |= zip(places, _decided(policy, alike, slo, bounds, conditions), strict=True)
+    return [found[place] for place in range(len(cases))]
+
+
+def _together(
+    policy: Policy, cases: Sequence[Case], bounds: Bounds, conditions: Conditions
+) -> Iterator[list[int]]:
+    """The places of queries that only predictions tell apart, then each of the others."""
+    if conditions.budget_left_usd is None and policy.planning(bounds) is None:
+        usual = [_usual(policy.table, case) for case in cases]
+    else:
+        usual = [False] * len(cases)
+    if any(usual):
+        yield [place for place, is_usual in enumerate(usual) if is_usual]
+    yield from ([place] for place, is_usual in enumerate(usual) if not is_usual)
+
+
+def _usual(table: ArmTable, case: Case) -> bool:
+    query, novelty = case.query, case.predicted.novelty
+    needed = max(query.needs_context_tokens, case.input_tokens)
+    return not query.needs and needed <= table.shortest_context and not is_novel(novelty)
+
+
+def _decided(
+    policy: Policy, cases: Sequence[Case], slo: Slo, bounds: Bounds, conditions: Conditions
+) -> list[Decision | Infeasible]:
+    """The decisions of queries that stand together."""
+    try:
+        together = Together.of(
+            [
+                stand(policy.table, case.predicted, slo, conditions, case.input_tokens)
+                for case in cases
+            ]
+        )
+        aim = policy.aim(slo, bounds, conditions, together.each[0].novelty)
+        query = replace(cases[0].query, input_tokens=cases[0].input_tokens)
+        choices = first(policy, together, query, slo, bounds, aim=aim, conditions=conditions)
+    except Infeasible as error:
+        return [error] * len(cases)
+    made = {
+        place: _explored(choice, slo, cases[place].decision_id)
+        for place, choice in enumerate(choices)
+        if isinstance(choice, Choice)
+    }
+    waits = worth_waiting(policy, together, made, Aim.of(slo, aim), willing=bounds.may_continue)
+    decide_at = partial(_decision, policy, slo=slo, conditions=conditions)
+    return [
+        choice
+        if isinstance(choice, Infeasible)
+        else decide_at(cases[place], standing, made[place], should_continue=waits[place])
+        for place, (standing, choice) in enumerate(zip(together.each, choices, strict=True))
+    ]
+
+
+def _decision(
+    policy: Policy,
+    case: Case,
+    standing: Standing,
+    choice: Choice,
+    *,
+    should_continue: bool,
+    slo: Slo,
+    conditions: Conditions,
+) -> Decision:
     predictions = standing.predictions
     return Decision(
-        decision_id=decision_id,
-        occurred_at=now,
+        decision_id=case.decision_id,
+        occurred_at=case.now,
         arms=policy.arms,
         predictions=predictions,
         choice=choice,
         difficulty=policy.difficulty(predictions.accuracy, predictions.cost_usd),
-        input_tokens=query.input_tokens,
+        input_tokens=case.input_tokens,
         slo=slo,
         policy_version=policy.version,
         policy_source=policy.source,
-        should_continue=_worth_waiting(
-            policy, standing, choice, Aim.of(slo, aim), willing=bounds.may_continue
-        ),
+        should_continue=should_continue,
         conditions=conditions,
         novelty=standing.novelty,
         gco2e=float(emitted_gco2e(policy.table, predictions.energy_wh)[choice.index]),
     )
 
 
-def first(
-    policy: Policy,
-    standing: Standing,
-    query: Query,
-    slo: Slo,
-    bounds: Bounds,
-    *,
-    aim: Worth,
-    conditions: Conditions = PLAIN,
-    ahead: Ahead | None = None,
-) -> Choice:
-    """Chooses the first arm, before exploration; planned, when the caller may continue.
-
-    `aim` is the policy's for this slo and query, and so is `ahead`, where it was worked out
-    for many queries together.
-    """
-    utility, continuation = None, policy.planning(bounds)
-    if continuation is not None:
-        known_ahead = partial(_ahead, continuation, standing.predictions, ahead)
-        utility = planned(known_ahead, standing, slo, bounds)
-    checks = tuple(policy.table.checks(query, slo, bounds, conditions))
-    return choose(
-        standing,
-        policy.table.left(checks),
-        slo,
-        bounds,
-        aim,
-        checks=checks,
-        safe=policy.table.place(slo.safe_arm) if slo.safe_arm else None,
-        utility=utility,
-    )
-
-
-def _ahead(continuation: Continuation, predictions: Predictions, known: Ahead | None) -> Ahead:
-    return known or continuation.ahead(predictions.accuracy[None])
+def _explored(choice: Choice, slo: Slo, decision_id: UUID) -> Choice:
+    rate = slo.exploration_rate
+    return explore(choice, rate, uniform(decision_id)) if rate else choice
 
 
 def go_on(
@@ -137,25 +198,6 @@ def go_on(
         evidence=continuation.evidence,
         aim=Aim.of(slo, policy.aim(slo, bounds, conditions, standing.novelty)),
     )
-
-
-def _worth_waiting(
-    policy: Policy, standing: Standing, choice: Choice, aim: Aim, *, willing: bool
-) -> bool:
-    """Whether a second attempt after the chosen arm is expected to add anything.
-
-    A willing caller is told so wherever what the attempt may show could make it pay.
-    """
-    continuation = policy.informing
-    if continuation is None:
-        return False
-    if aim.floor is not None:
-        return continuation.evidence.informs(choice.index)
-    cost_usd = np.where(choice.feasible, standing.weighed_usd, np.inf)
-    known = choice.index, standing.predictions.accuracy, cost_usd, aim.value_usd
-    if willing:
-        return continuation.may_pay(*known)
-    return continuation.gain_usd(*known) > 0.0
 
 
 def uniform(decision_id: UUID) -> float:

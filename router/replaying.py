@@ -19,9 +19,10 @@ from router.errors import Infeasible
 from router.policy.continuation import Aim, Tried, affordable, walk
 from router.policy.evidence import Indices, probit
 from router.policy.exploration import explore
+from router.policy.first import first
 from router.policy.planning import Ahead
 from router.policy.policy import Policy, Predicted
-from router.policy.standing import Standing, stand
+from router.policy.standing import Standing, Together, stand
 from router.slo import Slo
 from router.types import Arm, Bounds, Evidence, Floats, Mask, Query
 
@@ -127,9 +128,13 @@ class Part:
         query, bounds = self.query(place), self.bounds[place]
         aim = self.policy.aim(slo, bounds, PLAIN, standing.novelty)
         try:
-            choice = pipeline.first(self.policy, standing, query, slo, bounds, aim=aim, ahead=own)
+            [choice] = first(
+                self.policy, Together.of([standing]), query, slo, bounds, aim=aim, ahead=own
+            )
         except Infeasible as error:
             return error
+        if isinstance(choice, Infeasible):
+            return choice
         if slo.exploration_rate:
             drawn = pipeline.uniform(identify(self.log[place].asked.query_id))
             choice = explore(choice, slo.exploration_rate, drawn)

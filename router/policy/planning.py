@@ -20,6 +20,7 @@ from router.policy.evidence import (
     MOST_EXPLAINED,
     NODES,
     EvidenceModel,
+    Indices,
     probit,
 )
 from router.policy.limits import Limits
@@ -70,8 +71,8 @@ class Continuation:
 
     def __init__(self, evidence: EvidenceModel, tradeoff: Tradeoff) -> None:
         self.evidence, self.tradeoff = evidence, tradeoff
-        self._informing = [bool(row.any()) for row in evidence.transfer]
-        self.informs = any(self._informing)
+        self._informing: Mask = np.any(evidence.transfer, axis=1)
+        self.informs = bool(self._informing.any())
         moved = evidence.transfer
         self._scale = 1.0 / np.sqrt(1.0 - np.minimum(moved**2, MOST_EXPLAINED))
         self._moved = (self._scale * moved)[:, None, :] * NODES[:, None]
@@ -100,31 +101,28 @@ class Continuation:
         held = ndtr(mu[:, :, None, None, None] * self._held.scale + self._held.moved)
         return Ahead(first=first, second=np.maximum(new, held, out=new).mean(axis=4))
 
-    def gain_usd(self, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float) -> float:
-        """What a second attempt after `arm` is expected to add to value - cost, at least.
+    def pays(self, arms: Indices, accuracy: Floats, cost_usd: Floats, value_usd: float) -> Mask:
+        """Whether a second attempt after `arms` (n,) is expected to add to value - cost, at least.
 
         The second answer is taken at its belief after the first; `accuracy` and `cost_usd`
-        are (a,), a cost infinite where an arm may not follow. Answers within some
-        microseconds, since every decision asks.
+        are (n, a), a cost infinite where an arm may not follow, the first itself too.
+        Answers within some microseconds, since every decision asks.
         """
-        if not self._informing[arm]:
-            return 0.0
-        gain = self._gain(self._moved[arm], arm, accuracy, cost_usd, value_usd)
-        return float(np.maximum(gain, 0.0).sum() / len(gain))
+        gains = self._gains(self._moved.take(arms, axis=0), arms, accuracy, cost_usd, value_usd)
+        return gains & self._informing[arms]
 
-    def may_pay(self, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float) -> bool:
-        """Whether any but the rarest surprise makes a second attempt after `arm` pay."""
-        gain = self._gain(self._moved_far[arm], arm, accuracy, cost_usd, value_usd)
-        return bool((gain > 0.0).any())
+    def may_pay(self, arms: Indices, accuracy: Floats, cost_usd: Floats, value_usd: float) -> Mask:
+        """Whether any but the rarest surprise makes a second attempt pay, (n,); else as `pays`."""
+        return self._gains(self._moved_far.take(arms, axis=0), arms, accuracy, cost_usd, value_usd)
 
-    def _gain(
-        self, moved: Floats, arm: int, accuracy: Floats, cost_usd: Floats, value_usd: float
-    ) -> Floats:
-        """The best second arm's gain at each surprise; `moved` (b, a) is what they move."""
-        shown = ndtr(probit(accuracy) * self._scale[arm] + moved)
-        gain = value_usd * (shown - shown[:, arm, None]) - cost_usd
-        gain[:, arm] = 0.0
-        return np.asarray(gain.max(axis=1))
+    def _gains(
+        self, moved: Floats, arms: Indices, accuracy: Floats, cost_usd: Floats, value_usd: float
+    ) -> Mask:
+        """Whether some second arm gains at some surprise; `moved` (n, b, a) is what they move."""
+        shown = ndtr((probit(accuracy) * self._scale.take(arms, axis=0))[:, None] + moved)
+        held = shown[np.arange(len(arms)), :, arms]
+        gains = value_usd * (shown - held[:, :, None]) > cost_usd[:, None]
+        return np.asarray(gains.reshape(len(arms), -1).any(axis=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

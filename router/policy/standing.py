@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from router.conditions import Conditions
 from router.errors import Infeasible
@@ -13,6 +18,8 @@ from router.policy.predictor import Predicted
 from router.policy.table import ArmTable
 from router.slo import Slo
 from router.types import Decision, Floats, Mask, Predictions
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,35 @@ class Standing:
     affordable: Mask | None = None
     novelty: float | None = None
     paced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """Standings of n queries that share an slo and conditions; the arrays (n, a)."""
+
+    each: Sequence[Standing]
+    accuracy: Floats
+    weighed_usd: Floats
+
+    @classmethod
+    def of(cls, standings: Sequence[Standing]) -> Together:
+        """Those of at least one query."""
+        return cls(
+            each=standings,
+            accuracy=rows([standing.predictions.accuracy for standing in standings]),
+            weighed_usd=rows([standing.weighed_usd for standing in standings]),
+        )
+
+    def take(self, places: Sequence[int]) -> Together:
+        """Some of them."""
+        if len(places) == len(self.each):
+            return self
+        return Together.of([self.each[place] for place in places])
+
+
+def rows(arrays: Sequence[NDArray[T]]) -> NDArray[T]:
+    """Arrays (a,) as the rows of one (n, a); of a single one without copying it."""
+    return arrays[0][None] if len(arrays) == 1 else np.array(arrays)
 
 
 def stand(

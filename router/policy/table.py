@@ -40,7 +40,7 @@ class ArmTable:
         self._input_usd = np.array([model.input_usd_per_mtok / 1e6 for model in models])
         self._most_output_usd = np.array([_most_output(model) for model in models])
         self._regions = tuple(model.region for model in models)
-        self._shortest_context = min((model.context_tokens for model in models), default=0)
+        self.shortest_context = min((model.context_tokens for model in models), default=0)
         self._able = {
             capability: np.array([capability in model.capabilities for model in models], bool)
             for capability in Capability
@@ -85,7 +85,7 @@ class ArmTable:
         if query.needs:
             yield Limit.CAPABILITY, np.all([self._able[need] for need in query.needs], axis=0)
         needed = max(query.needs_context_tokens, query.input_tokens)
-        if needed > self._shortest_context:
+        if needed > self.shortest_context:
             yield Limit.CONTEXT, self.context_tokens >= needed
         if bounds.compute_budget:
             yield Limit.COMPUTE, self.compute <= bounds.compute_budget

@@ -258,10 +258,12 @@ def test_a_pair_of_arms_beyond_the_cost_bound_is_not_planned() -> None:
 
 def test_second_attempts_are_worth_waiting_for_only_where_they_pay() -> None:
     continuation = Continuation(MODEL, CURVE)
-    accuracy, cost_usd = PREDICTED.accuracy, PREDICTED.cost_usd
-    assert continuation.gain_usd(0, accuracy, cost_usd, 1.0) > 0.0
-    assert continuation.gain_usd(0, accuracy, cost_usd, 1e-6) == 0.0
-    assert continuation.gain_usd(2, accuracy, cost_usd, 1.0) == 0.0
+    accuracy, cost_usd = (
+        np.tile(each, (2, 1)) for each in (PREDICTED.accuracy, PREDICTED.cost_usd)
+    )
+    arms = np.array([0, 2])
+    assert continuation.pays(arms, accuracy, cost_usd, 1.0).tolist() == [True, False]
+    assert continuation.pays(arms, accuracy, cost_usd, 1e-6).tolist() == [False, False]
 
 
 @given(some_models(3), st.integers(0, 1_000), st.floats(1e-3, 30.0))
@@ -269,16 +271,17 @@ def test_a_willing_caller_waits_wherever_another_attempt_is_expected_to_pay(
     evidence: EvidenceModel, seed: int, value_usd: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    known = 0, rng.uniform(0.1, 0.95, 3), rng.uniform(0.001, 1.0, 3), value_usd
+    arms, accuracy = np.arange(3), rng.uniform(0.1, 0.95, (3, 3))
+    known = arms, accuracy, rng.uniform(0.001, 1.0, (3, 3)), value_usd
     continuation = Continuation(evidence, CURVE)
-    assert continuation.may_pay(*known) or continuation.gain_usd(*known) == 0.0
+    assert not (continuation.pays(*known) & ~continuation.may_pay(*known)).any()
 
 
 def test_a_willing_caller_waits_for_rare_surprises_too() -> None:
     continuation = Continuation(MODEL, CURVE)
-    known = 0, np.array([0.9, 0.9, 0.5]), np.array([0.01, 0.3, 1.0]), 1.0
-    assert continuation.gain_usd(*known) == 0.0
-    assert continuation.may_pay(*known)
+    known = np.array([0]), np.array([[0.9, 0.9, 0.5]]), np.array([[0.01, 0.3, 1.0]]), 1.0
+    assert not continuation.pays(*known).any()
+    assert continuation.may_pay(*known).all()
 
 
 def test_queries_walked_together_are_those_walked_one_by_one() -> None:
