@@ -39,9 +39,9 @@ _PRIOR: Mapping[str, tuple[float, float]] = {
 }
 _PRIOR_OF_OTHERS = (0.85, 0.85)
 _PRIOR_ANSWERS = 10.0
-_STEPS, _ROUNDS, _MOST_TAUGHT = 200, 3, 50_000
+_STEPS, _ROUNDS, _MOST_TAUGHT = 1_000, 15, 20_000
 _PENALTY_INVERSE = 1.0
-_CHANGE = 1e-6
+_CHANGE, _ROUND_CHANGE = 1e-6, 1e-3
 _LEAST = 1e-6
 
 
@@ -207,7 +207,9 @@ def _chance(
         believed[noisy] = rates.posterior(scores[noisy], chance[noisy])
         ones = np.ones(len(part))
         bias, weights = logistic(covariates[part], believed[part], ones, _PENALTY_INVERSE)
-        chance = np.asarray(expit(bias + covariates @ weights))
+        before, chance = chance, np.asarray(expit(bias + covariates @ weights))
+        if np.abs(chance - before).mean() < _ROUND_CHANGE:
+            break
     return chance
 
 
