@@ -15,7 +15,7 @@ is g times the usual.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,7 +25,7 @@ from router.conditions import Backend
 from router.policy.latency import quantiles_of, shape
 from router.policy.table import ArmTable
 from router.slo import LATENCY_QUANTILES
-from router.types import Arm, Floats, Predictions
+from router.types import Arm, Floats, Mask, Predictions
 
 _SCORES = ndtri(np.array(LATENCY_QUANTILES))
 
@@ -40,18 +40,6 @@ def first_tokens(arm: Arm, spread: float) -> tuple[float, ...]:
     return tuple(np.exp(quantiles_of(shaped, spread * _SCORES)).tolist())
 
 
-def loaded_s(usual_s: Floats, firsts: Floats, backend: Backend) -> Floats:
-    """The LATENCY_QUANTILES (3, a) of arms on a backend, from those at its usual speed, (3, a).
-
-    `firsts` (3, a) are their `first_tokens`. No median is less than `usual` puts it.
-    """
-    pace, later_s = backend.slowdown, _later_s(backend)
-    middle = np.maximum(pace * usual_s[0] + firsts[0] * later_s, min(pace, 1.0) * usual_s[0])
-    waiting_s = max(backend.first_token_s - backend.usual_first_token_s, 0.0)
-    beyond = np.hypot(pace * (usual_s - usual_s[0]), waiting_s * (firsts - firsts[0]))
-    return np.asarray(middle + beyond)
-
-
 def loaded_median_s(usual_s: float, firsts: float, backend: Backend) -> float:
     """The median on a backend of an arm whose first tokens take so many times one call's."""
     pace = backend.slowdown
@@ -64,25 +52,66 @@ def usual_median_s(loaded_s: float, firsts: float, backend: Backend) -> float:
     return min((loaded_s - firsts * _later_s(backend)) / pace, loaded_s / min(pace, 1.0))
 
 
-def _later_s(backend: Backend) -> float:
-    """What a call takes beyond `slowdown` times its usual latency, in seconds."""
-    return backend.first_token_s - backend.slowdown * backend.usual_first_token_s
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a load does to each arm, (a,), and to its quantiles beyond the median, (2, a).
+
+    `waits` marks arms of which first tokens are known; None where there are none.
+    """
+
+    pace: Floats
+    least: Floats
+    later_s: Floats
+    beyond_s: Floats
+    waits: Mask | None
+
+    def on(self, usual_s: Floats) -> Floats:
+        """The LATENCY_QUANTILES under the load, from those at the usual speed, both (3, a)."""
+        paced_s = self.pace * usual_s
+        if self.waits is None:
+            return paced_s
+        median_s = np.maximum(paced_s[0] + self.later_s, self.least * usual_s[0])
+        beyond_s = np.hypot(paced_s[1:] - paced_s[0], self.beyond_s)
+        waited_s = np.concatenate((median_s[None], median_s + beyond_s))
+        return np.asarray(np.where(self.waits, waited_s, paced_s))
+
+
+@lru_cache(maxsize=64)
+def load_of(table: ArmTable, backends: tuple[tuple[str, Backend], ...]) -> Load:
+    """What models that do not do as predicted do to the arms of a table."""
+    named, nothing = dict(backends), Backend()
+    each = [named.get(model, nothing) for model in table.models]
+    pace = np.array([backend.slowdown for backend in each])
+    firsts = np.array(
+        [
+            first_tokens(arm, backend.first_token_spread)
+            for arm, backend in zip(table.arms, each, strict=True)
+        ]
+    ).T
+    waiting_s = np.array(
+        [max(backend.first_token_s - backend.usual_first_token_s, 0.0) for backend in each]
+    )
+    waits = np.array([backend.usual_first_token_s > 0.0 for backend in each], bool)
+    return Load(
+        pace=pace,
+        least=np.minimum(pace, 1.0),
+        later_s=firsts[0] * np.array([_later_s(backend) for backend in each]),
+        beyond_s=waiting_s * (firsts[1:] - firsts[0]),
+        waits=waits if waits.any() else None,
+    )
 
 
 def loaded(
     predictions: Predictions, table: ArmTable, backends: Mapping[str, Backend]
 ) -> Predictions:
-    """What is expected of the arms of models that do not do as predicted."""
-    latency_s = np.array(
-        [predictions.latency_p50_s, predictions.latency_p95_s, predictions.latency_p99_s]
+    """What is expected of the arms under the load of their backends."""
+    usual_s = np.array(
+        (predictions.latency_p50_s, predictions.latency_p95_s, predictions.latency_p99_s)
     )
-    for model, backend in backends.items():
-        of_model = table.of_model(model)
-        if not backend.usual_first_token_s:
-            latency_s[:, of_model] *= backend.slowdown
-            continue
-        arms = [table.arms[place] for place in np.flatnonzero(of_model)]
-        firsts = np.array([first_tokens(arm, backend.first_token_spread) for arm in arms])
-        latency_s[:, of_model] = loaded_s(latency_s[:, of_model], firsts.reshape(-1, 3).T, backend)
-    p50_s, p95_s, p99_s = latency_s
+    p50_s, p95_s, p99_s = load_of(table, tuple(backends.items())).on(usual_s)
     return replace(predictions, latency_p50_s=p50_s, latency_p95_s=p95_s, latency_p99_s=p99_s)
+
+
+def _later_s(backend: Backend) -> float:
+    """What a call takes beyond `slowdown` times its usual latency, in seconds."""
+    return backend.first_token_s - backend.slowdown * backend.usual_first_token_s
