@@ -238,6 +238,7 @@ outcomes = sa.Table(
     _text("error", null=True),
     _text("answer", null=True),
     sa.Column("arrival", sa.BigInteger),
+    sa.Column("time_to_first_token_s", sa.Double),
     sa.Index("outcomes_of_decision", "tenant_id", "decision_id"),
     sa.Index(
         "outcomes_arrived",
