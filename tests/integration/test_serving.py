@@ -114,7 +114,9 @@ def test_a_query_gets_an_arm_its_outcome_comes_back_and_both_are_in_postgres(
     assert routed.chosen.arm.key in {arm.key for arm in catalog().arms}
     assert len(routed.alternatives) == 3
     reported = stubs.router.ReportOutcome(
-        pb.ReportOutcomeRequest(decision_id=routed.decision_id, score=1.0, source="exact")
+        pb.ReportOutcomeRequest(
+            decision_id=routed.decision_id, score=1.0, source="exact", time_to_first_token_s=0.25
+        )
     )
     asked = pb.GetDecisionRequest(decision_id=routed.decision_id)
     eventually(lambda: len(stubs.router.GetDecision(asked).outcomes) == 1)
@@ -129,6 +131,8 @@ def test_a_query_gets_an_arm_its_outcome_comes_back_and_both_are_in_postgres(
         routed.decision_id,
     )
     assert found == [("u1", "What is 2 + 2?", routed.chosen.arm.key)]
+    told = "select time_to_first_token_s from outcomes where decision_id = %s"
+    assert rows(place.dsn, told, routed.decision_id) == [(0.25,)]
 
 
 def test_a_chat_is_routed_by_its_messages(stubs: Stubs) -> None:
@@ -351,6 +355,7 @@ def test_bad_outcomes_are_refused_and_a_report_twice_counts_once(
         ("score", float("nan")),
         ("cost_usd", -1.0),
         ("latency_s", float("inf")),
+        ("time_to_first_token_s", -1.0),
         ("attempt", 100),
         ("confidence", float("nan")),
     ):
