@@ -80,6 +80,15 @@ class Slo:
         return self.min_accuracy is not None or self.min_relative_accuracy is not None
 
     @property
+    def has_budgets(self) -> bool:
+        """Whether any budget is set; asked at every decision."""
+        return not (
+            self.budget_usd_per_hour is None
+            and self.budget_usd_per_day is None
+            and self.budget_usd_per_month is None
+        )
+
+    @property
     def budgets_usd(self) -> dict[str, float]:
         """The budgets that are set, by period."""
         named = {

@@ -75,11 +75,12 @@ class Wallets:
         Does nothing for an slo without budgets. Raises Unavailable when too little is held and
         Postgres, which alone may lease more, is away; without it what is held is spent.
         """
-        if not slo.budgets_usd:
+        if not slo.has_budgets:
             return
-        wallet = self._wallet(tenant_id, slo)
+        now = self._clock()
         with self._lock:
-            needs = wallet.expect(table, query, decisions, self._clock().timestamp())
+            wallet = self._found(tenant_id, slo, now)
+            needs = wallet.expect(table, query, decisions, now.timestamp())
             if needs is None or not wallet.short():
                 return
             broke, hopeless = wallet.broke(), wallet.hopeless()
@@ -95,12 +96,13 @@ class Wallets:
 
     def held(self, tenant_id: UUID, slo: Slo) -> Held | None:
         """What holds for the next decision of this slo; None where it has no budgets."""
-        if not slo.budgets_usd:
+        if not slo.has_budgets:
             return None
-        wallet = self._wallet(tenant_id, slo)
-        if not wallet.accounts:
-            return None
+        now = self._clock()
         with self._lock:
+            wallet = self._found(tenant_id, slo, now)
+            if not wallet.accounts:
+                return None
             return Held(
                 cost_multiplier=wallet.cost_multiplier, left_usd=wallet.usable_micro_usd / 1e6
             )
@@ -134,11 +136,12 @@ class Wallets:
         most_usd: float,
     ) -> bool:
         """As `reserve`, for an attempt that Continue names; False for an slo without budgets."""
-        if not slo.budgets_usd:
+        if not slo.has_budgets:
             return False
-        wallet, key = self._wallet(tenant_id, slo), (tenant_id, decision_id, attempt)
+        key, now = (tenant_id, decision_id, attempt), self._clock()
         most = micro_usd(most_usd)
         with self._lock:
+            wallet = self._found(tenant_id, slo, now)
             again = self._reservations.get(key)
             if again is not None:
                 again.times += 1
@@ -150,7 +153,7 @@ class Wallets:
                     accounts=tuple(wallet.accounts.values()),
                     most_micro_usd=most,
                     expected_micro_usd=min(micro_usd(expected_usd), most),
-                    since_s=self._clock().timestamp(),
+                    since_s=now.timestamp(),
                 )
             )
             wallet.reserved(most)
@@ -220,10 +223,6 @@ class Wallets:
             with self._lock:
                 wallet.stop()
         self.turn(self._clock())
-
-    def _wallet(self, tenant_id: UUID, slo: Slo) -> Wallet:
-        with self._lock:
-            return self._found(tenant_id, slo, self._clock())
 
     def _found(self, tenant_id: UUID, slo: Slo, now: datetime) -> Wallet:
         place = (tenant_id, slo.name)

@@ -100,6 +100,12 @@ def test_other_tenants_other_slos_and_later_decisions_are_not_counted(past: Past
     assert hour.decisions == 1.0
 
 
+def test_days_are_read_to_their_end(past: Past) -> None:
+    past.decided(-1_500.0, -1_400.0, 10.0)
+    found = past.costs.hours(past.tenant, "chat", NINE - 26 * HOUR, NINE + HOUR)
+    assert [each.starts_at for each in found] == [NINE - 25 * HOUR, NINE - 24 * HOUR, NINE]
+
+
 def test_of_a_crowded_quarter_the_rest_is_taken_to_go_on_as_it_began(past: Past) -> None:
     count = 2 * MOST_READ
     past.decided(*(15.0 * place / count for place in range(count)))
