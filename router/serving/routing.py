@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from router.conditions import Conditions
-from router.errors import LeadlineError, NotFound
+from router.errors import Infeasible, LeadlineError, NotFound
 from router.explanation import Explanation
 from router.ids import decision_id, time_of
-from router.pipeline import decide
+from router.pipeline import Case, decide_many
 from router.policy.explain import LEAST_ROWS, explain
 from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
@@ -24,7 +24,7 @@ from router.serving.telemetry import Metrics
 from router.serving.tenants import NamedSlos
 from router.slo import Slo
 from router.store.seams import Kind, Outbox, Record
-from router.types import Decision, Identity
+from router.types import Bounds, Decision, Identity
 from router.v1.router_pb2 import RouteRequest, RouteResponse
 
 DEFAULT_SLO = "default"
@@ -37,6 +37,22 @@ class Waiting:
     question: Asked
     caller: Identity
     slos: NamedSlos
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Requests that are decided together: what they share, their places and their cases."""
+
+    slo: Slo
+    bounds: Bounds
+    conditions: Conditions
+    places: list[int] = field(default_factory=list, compare=False)
+    cases: list[Case] = field(default_factory=list, compare=False)
+
+    def add(self, place: int, case: Case) -> None:
+        """Takes one more request in."""
+        self.places.append(place)
+        self.cases.append(case)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,10 +106,7 @@ class Routing:
         """
         state, now = self._current.state, self._clock()
         predicted = state.policy.predict([each.question.query.text for each in waiting])
-        drafts = [
-            self._draft(each, state, known, now)
-            for each, known in zip(waiting, predicted, strict=True)
-        ]
+        drafts = self._drafts(waiting, predicted, state, now)
         made = [draft for draft in drafts if isinstance(draft, _Draft)]
         stored = iter(self._store(made))
         return [
@@ -122,51 +135,109 @@ class Routing:
             )
         return self._without_slo
 
-    def _draft(
-        self, waiting: Waiting, state: State, known: Predicted, now: datetime
-    ) -> _Draft | RouteResponse | LeadlineError:
-        try:
-            return self._decide(waiting, state, known, now)
-        except LeadlineError as error:
-            earlier = self._earlier(waiting.question, waiting.caller.tenant_id)
-            return error if earlier is None else reply(read(earlier.row), state.arms)
+    def _drafts(
+        self,
+        waiting: Sequence[Waiting],
+        predicted: Sequence[Predicted],
+        state: State,
+        now: datetime,
+    ) -> list[_Draft | RouteResponse | LeadlineError]:
+        """A draft of each decision, or what stands in its place.
 
-    def _decide(self, waiting: Waiting, state: State, known: Predicted, now: datetime) -> _Draft:
-        """Decides at the time of the id, which a caller may have set, on what holds now."""
+        Requests that an slo, bounds and conditions are the same for are decided together;
+        where budgets are, each is decided alone, since it leaves less to the next.
+        """
+        drafts: dict[int, _Draft | RouteResponse | LeadlineError] = {}
+        groups: list[_Group] = []
+        for place, (each, known) in enumerate(zip(waiting, predicted, strict=True)):
+            try:
+                group = self._group(each, state, now)
+            except LeadlineError as error:
+                drafts[place] = self._instead(each, error, state)
+                continue
+            known_group = None if group.slo.budgets_usd else _same(group, groups)
+            (known_group or group).add(place, self._case(each, known, now))
+            if group.slo.budgets_usd:
+                drafts |= self._decide(group, waiting, state)
+            elif known_group is None:
+                groups.append(group)
+        for group in groups:
+            drafts |= self._decide(group, waiting, state)
+        return [drafts[place] for place in range(len(waiting))]
+
+    def _group(self, waiting: Waiting, state: State, now: datetime) -> _Group:
         question, tenant_id = waiting.question, waiting.caller.tenant_id
         slo = self.slo(question.slo_name, waiting.slos)
+        version = state.policy.version
+        conditions = self._surroundings.conditions(tenant_id, slo, question, version, now)
+        return _Group(slo=slo, bounds=question.bounds, conditions=conditions)
+
+    def _case(self, waiting: Waiting, known: Predicted, now: datetime) -> Case:
+        """Decides at the time of the id, which a caller may have set, on what holds now."""
+        question, tenant_id = waiting.question, waiting.caller.tenant_id
         identifier = decision_id(
             tenant_id, question.request_id, now, self._key, digest=question.digest
         )
-        decision = decide(
-            state.policy,
-            question.query,
-            slo,
-            question.bounds,
+        return Case(
             decision_id=identifier,
             now=time_of(identifier),
+            query=question.query,
             predicted=known,
-            conditions=self._conditions(waiting, slo, state, now),
         )
-        draft = self._drafted(waiting, decision, state, known)
-        self._surroundings.reserve(tenant_id, decision, state.policy.table)
-        return draft
+
+    def _decide(
+        self, group: _Group, waiting: Sequence[Waiting], state: State
+    ) -> dict[int, _Draft | RouteResponse | LeadlineError]:
+        """The drafts of a group by their places."""
+        slo, conditions = group.slo, group.conditions
+        value_usd = state.value_usd(slo, conditions.promise)
+        decided = decide_many(state.policy, group.cases, slo, group.bounds, conditions=conditions)
+        return {
+            place: self._drafted(waiting[place], decision, state, case.predicted, value_usd)
+            for place, case, decision in zip(group.places, group.cases, decided, strict=True)
+        }
 
     def _drafted(
-        self, waiting: Waiting, decision: Decision, state: State, known: Predicted
+        self,
+        waiting: Waiting,
+        decided: Decision | Infeasible,
+        state: State,
+        known: Predicted,
+        value_usd: float | None,
+    ) -> _Draft | RouteResponse | LeadlineError:
+        """A decision with its row, set aside for; where it may not be, what stands for it."""
+        try:
+            if isinstance(decided, Infeasible):
+                raise decided
+            draft = self._written(waiting, decided, state, known, value_usd)
+            self._surroundings.reserve(waiting.caller.tenant_id, decided, state.policy.table)
+        except LeadlineError as error:
+            return self._instead(waiting, error, state)
+        return draft
+
+    def _instead(
+        self, waiting: Waiting, error: LeadlineError, state: State
+    ) -> RouteResponse | LeadlineError:
+        """What the same request got earlier, or else the error."""
+        earlier = self._earlier(waiting.question, waiting.caller.tenant_id)
+        return error if earlier is None else reply(read(earlier.row), state.arms)
+
+    def _written(
+        self,
+        waiting: Waiting,
+        decision: Decision,
+        state: State,
+        known: Predicted,
+        value_usd: float | None,
     ) -> _Draft:
-        question, tenant_id, slo = waiting.question, waiting.caller.tenant_id, decision.slo
-        others = alternatives(decision, state.value_usd(slo, decision.conditions.promise))
+        question, tenant_id = waiting.question, waiting.caller.tenant_id
+        others = alternatives(decision, value_usd)
         explanation = _explained(question, decision, state, known) if question.explain else None
         row = decision_row(
             decision, question, tenant_id, state.keys, others, explanation=explanation
         )
         record = self._record(question, tenant_id, decision.decision_id, dump(row))
         return _Draft(question=question, decision=decision, row=row, record=record)
-
-    def _conditions(self, waiting: Waiting, slo: Slo, state: State, now: datetime) -> Conditions:
-        tenant_id, version = waiting.caller.tenant_id, state.policy.version
-        return self._surroundings.conditions(tenant_id, slo, waiting.question, version, now)
 
     def _reply(
         self, draft: _Draft, stored: Record | LeadlineError, state: State, now: datetime
@@ -198,6 +269,11 @@ class Routing:
             return None
         found = self._outbox.find_key(Kind.DECISION, tenant_id, question.request_id)
         return found if found is not None and found.digest == question.digest else None
+
+
+def _same(group: _Group, groups: Sequence[_Group]) -> _Group | None:
+    """The one of some groups that shares all with this one."""
+    return next((other for other in groups if other == group), None)
 
 
 def _explained(question: Asked, decision: Decision, state: State, known: Predicted) -> Explanation:
