@@ -17,6 +17,7 @@ from training.calibration import calibration_error
 from training.dataset import Dataset, Indices, Rows
 from training.energy import EnergyRates, mean_used, token_table
 from training.loglinear import at_rows
+from training.overlap import effective_n
 
 Figures = Mapping[str, Any]
 
@@ -157,7 +158,7 @@ def _weighted(
     return {
         "how": "self-normalised inverse propensity scoring",
         "queries": len(np.unique(rows.query)),
-        "effective_rows": float(weight.sum() ** 2 / (weight**2).sum()),
+        "effective_rows": float(effective_n(weight)),
         "logged_accuracy": float(rows.score.mean()),
         "logged_cost_usd": None
         if np.isnan(rows.cost_usd).all()

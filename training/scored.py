@@ -11,6 +11,7 @@ from router.policy.policy import Policy
 from router.types import Floats, Mask
 from training.dataset import Dataset, Indices
 from training.decided import Decided
+from training.overlap import effective_n
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,7 @@ class Scored:
     @property
     def effective(self) -> Floats:
         """How many interactions of equal weight are worth as much, (k,)."""
-        squares = np.square(self.weight).sum(axis=0)
-        return np.asarray(np.square(self.weight.sum(axis=0)) / np.maximum(squares, 1e-300))
+        return effective_n(self.weight)
 
 
 @dataclass(frozen=True, kw_only=True)
