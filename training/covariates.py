@@ -24,6 +24,9 @@ from training.attempts import Attempts
 from training.contexts import Encoded, Projection
 from training.dataset import Indices
 
+MOST_READ = 200_000
+"""Of more attempts the texts are not embedded; what was predicted of each speaks for them."""
+
 _COMPONENTS = 12
 _MOST_VALUES = 24
 _KNOWN_SHARE = 0.9
@@ -54,7 +57,7 @@ def covariates(
     }
     filled = [np.where(np.isnan(each), np.nanmean(each), each) for each in figures.values()]
     columns = [
-        _queries(table, embedder, seed),
+        *([_queries(table, embedder, seed)] if len(table) <= MOST_READ else []),
         _indicators(arm_keys(table)),
         *(_indicators(table[name].to_pylist()) for name in ("slo_name", "tenant")),
         _labels(table["labels"]),

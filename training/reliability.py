@@ -221,7 +221,7 @@ def _prior(source: str) -> list[list[float]]:
 
 def _rate(right: float, wrong: float) -> Rate:
     low, high = beta.ppf((0.025, 0.975), right, wrong)
-    return Rate(estimate=right / (right + wrong), low=float(low), high=float(high))
+    return Rate(estimate=float(right / (right + wrong)), low=float(low), high=float(high))
 
 
 def _kept(share: Floats) -> Floats:

@@ -20,7 +20,7 @@ from training.dataset import MOST_WEIGHT, Indices
 from training.logistic import logistic
 
 LEAST_SCORED = 50
-"""With fewer scored answers nothing is learnt of which ones are."""
+"""With fewer scored answers, or unscored ones, nothing is learnt of which ones are."""
 
 _LEAST_PROBABILITY = 1e-4
 _PENALTY_INVERSE = 1.0
@@ -48,7 +48,7 @@ def respond(covariates: Floats, scored: Mask, fold: Indices, counts: Floats) -> 
     `counts` (n,) tells for how many answers each row was drawn. Where all are scored, or
     too few, every scored one counts the same.
     """
-    if scored.all() or scored.sum() < LEAST_SCORED:
+    if min(scored.sum(), (~scored).sum()) < LEAST_SCORED:
         share = float(np.average(scored, weights=counts)) if len(scored) else 1.0
         return _response(np.full(len(scored), max(share, _LEAST_PROBABILITY)), scored, None)
     probability = out_of_fold(covariates, scored.astype(float), fold, counts, np.ones_like(scored))
