@@ -2,14 +2,15 @@
 
 What first tokens come later than usual is taken off each latency before it is held against
 what was predicted of the time after them. An answer that is hardly more than its first token
-shows little of that, and counts only where there are no others. A tenant that tells no first
-tokens has its voice on them all the same, so that nobody's word counts more: they come no
-later than its answers.
+shows little of that, and counts only where its tenant has too few others. A tenant that tells
+no first tokens has its voice on them all the same, so that nobody's word counts more: they
+come no later than its answers.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
@@ -26,7 +27,7 @@ from router.types import Floats
 
 LEAST_REST, LEAST_LEFT = 0.25, 0.02
 LEAST_OPEN = 1.0 / 3.0
-MOST_FACTOR = 1_000.0
+MOST_FACTOR, MOST_SPREAD = 1_000.0, 1.0
 MATTERS = 0.05
 """A delay of first tokens that is less than this share of the usual latency is none."""
 
@@ -59,7 +60,7 @@ def measured(timed: Sequence[Seen], usual: UsualFirsts) -> Backend:
         slowdown=pace,
         first_token_s=usual_s + min(max(later_s, -FASTEST * usual_s), MOST_FACTOR * usual_s),
         usual_first_token_s=usual_s,
-        first_token_spread=round(_spread(known, usual), 2) if later_s > 0.0 else 0.0,
+        first_token_spread=_spread(known) if later_s > 0.0 else 0.0,
     )
 
 
@@ -111,12 +112,15 @@ def _took_s(what: Seen, usual: UsualFirsts, usual_s: float) -> float:
     return usual_s + median_s * math.expm1(what.log_ratio or 0.0) / what.firsts
 
 
-def _spread(known: Sequence[Seen], usual: UsualFirsts) -> float:
-    """How widely the logarithms of first tokens lie around their median."""
-    took_s = np.array([each.first_token_s for each in known], np.float64)
-    logs = np.log(took_s / np.array([_usual_s(each, usual) for each in known], np.float64))
-    weights = _weights(known)
-    return spread(logs, weights, weighted_median(logs, weights))
+def _spread(known: Sequence[Seen]) -> float:
+    """How widely the logarithms of first tokens lie around their median, for a usual tenant."""
+    found = []
+    for tenant in set(_tenants(known)):
+        own = [each for each in known if each.tenant == tenant]
+        logs = np.log(np.array([each.first_token_s for each in own], np.float64))
+        weights = _weights(own)
+        found.append(spread(logs, weights, weighted_median(logs, weights)))
+    return round(min(median_low(found), MOST_SPREAD), 2)
 
 
 def _pace(timed: Sequence[Seen], usual: UsualFirsts, usual_s: float, later_s: float) -> float:
@@ -124,23 +128,29 @@ def _pace(timed: Sequence[Seen], usual: UsualFirsts, usual_s: float, later_s: fl
     own_s = np.array([usual.of(each.tenant) or usual_s for each in timed])
     firsts = np.array([each.firsts for each in timed])
     median_s = np.array([each.median_s or 1.0 for each in timed])
-    latency_s = median_s * np.exp(_ratios(timed))
-    first_s = np.maximum(own_s + later_s, 0.0)
-    took_s = np.array(
-        [np.nan if each.first_token_s is None else each.first_token_s for each in timed]
-    )
-    waited_s = (firsts - 1.0) * first_s + np.where(np.isnan(took_s), first_s, took_s)
     rest_s = median_s - firsts * own_s
     shows = rest_s >= LEAST_REST * median_s
-    if np.count_nonzero(shows) < LEAST_ATTEMPTS:
-        shows = np.ones(len(timed), bool)
-        expected_s = np.maximum(median_s + firsts * later_s, LEAST_LEFT * median_s)
-        ratios = np.log(latency_s / expected_s)
-    else:
-        left_s = np.maximum(latency_s - waited_s, LEAST_LEFT * latency_s)
-        ratios = np.log(left_s / np.where(shows, rest_s, 1.0))
-    tenants = [each.tenant for each, counts in zip(timed, shows, strict=True) if counts]
-    return estimated(ratios[shows], _ended_s(timed)[shows], tenants)
+    left_s, whole_s = _left_s(timed, own_s + later_s), median_s + firsts * later_s
+    latency_s = median_s * np.exp(_ratios(timed))
+    ratios = np.log(
+        np.where(
+            shows,
+            np.maximum(left_s, LEAST_LEFT * latency_s) / np.where(shows, rest_s, 1.0),
+            latency_s / np.maximum(whole_s, LEAST_LEFT * median_s),
+        )
+    )
+    enough = Counter(each.tenant for each, does in zip(timed, shows, strict=True) if does)
+    counts = shows | np.array([enough[each.tenant] < LEAST_ATTEMPTS for each in timed])
+    tenants = [each.tenant for each, does in zip(timed, counts, strict=True) if does]
+    return estimated(ratios[counts], _ended_s(timed)[counts], tenants)
+
+
+def _left_s(timed: Sequence[Seen], first_s: Floats) -> Floats:
+    """What attempts took after their first tokens, which take `first_s` where not told, (n,)."""
+    took_s = np.array([each.first_token_s or np.nan for each in timed])
+    later_s = np.array([each.firsts - 1.0 for each in timed]) * np.maximum(first_s, 0.0)
+    latency_s = np.array([each.median_s or 1.0 for each in timed]) * np.exp(_ratios(timed))
+    return np.asarray(latency_s - later_s - np.where(np.isnan(took_s), first_s, took_s))
 
 
 def live(kept: Sequence[Seen]) -> Live:

@@ -161,7 +161,8 @@ def test_an_slo_is_written_and_read_back(use: Use, server: EchoServer) -> None:
 
 def test_run_routes_answers_and_reports(use: Use, server: EchoServer) -> None:
     def answer(arm: Arm) -> Attempt[str]:
-        return Attempt(answer=f"by {arm.model}", cost_usd=0.002, output_tokens=5)
+        said = f"by {arm.model}"
+        return Attempt(answer=said, cost_usd=0.002, output_tokens=5, time_to_first_token_s=0.25)
 
     run = use(lambda client: client.run("q", caller(client, answer), score=lambda _: 1.0, slo="s"))
     assert run.answer == "by small"
@@ -171,6 +172,7 @@ def test_run_routes_answers_and_reports(use: Use, server: EchoServer) -> None:
     assert report.decision_id == str(run.decision.decision_id)
     assert (report.score, report.source, report.cost_usd) == (1.0, "exact", 0.002)
     assert report.latency_s > 0
+    assert report.time_to_first_token_s == 0.25
     assert "Continue" not in server.requests
 
 

@@ -155,6 +155,17 @@ def test_nor_do_they_where_the_others_tell_none(honest: int) -> None:
     assert track.backend(20.0) == Backend()
 
 
+def test_one_tenant_s_lies_of_long_answers_move_nothing_where_the_others_are_short() -> None:
+    track = Track()
+    for start_s, pace, seed in ((0.0, 1.0, 1), (10.0, 30.0, 2)):
+        for tenant in ("a", "b"):
+            usual = attempts(80, start_s, Hit(wait_s=5.0), seed=seed, tenant=tenant)
+            track.saw(longer([each for each in usual if each.median_s == SHORT_S], 5.0))
+        lies = attempts(40, start_s, Hit(pace=pace), seed=3, tenant="c")
+        track.saw(each for each in lies if each.median_s == LONG_S)
+    assert track.backend(30.0) == Backend()
+
+
 def longer(several: list[Seen], more_s: float) -> list[Seen]:
     """The same of prompts that are known to take so much longer to read."""
     return [
