@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from router.types import Choice
 
 
@@ -16,8 +14,10 @@ def explore(choice: Choice, rate: float, draw: float) -> Choice:
     m feasible ones, so an arm's propensity is rate / m, plus 1 - rate for the greedy one.
     With no feasible arm, or a single one, there is nothing to explore.
     """
-    arms = np.flatnonzero(choice.feasible)
-    if rate <= 0.0 or len(arms) < 2:
+    if rate <= 0.0:
+        return choice
+    arms = choice.feasible.nonzero()[0]
+    if len(arms) < 2:
         return choice
     index = choice.index
     if explored := draw < rate:

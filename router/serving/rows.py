@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isnan
+from operator import attrgetter
 from typing import Any, cast
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from router.v1 import catalog_pb2, router_pb2
 
 FIGURES = tuple(Predictions.__slots__)
 """The arrays of `predictions`, in this order."""
+
+_figures = attrgetter(*FIGURES)
 
 _STATUS = {
     "met": router_pb2.SLO_STATUS_MET,
@@ -53,7 +56,7 @@ def decision_row(
     numbers. `others` are the indices of the alternatives, the next best first.
     """
     choice, arm, predictions = decision.choice, decision.arm, decision.predictions
-    figures = np.array([getattr(predictions, name) for name in FIGURES], np.float32)
+    figures = np.concatenate(_figures(predictions), dtype=np.float32, casting="same_kind")
     return {
         "tenant_id": tenant_id,
         "decision_id": decision.decision_id,
@@ -74,11 +77,11 @@ def decision_row(
         "slo_status": choice.slo_status,
         "reason": choice.reason,
         "should_continue": decision.should_continue,
-        "feasible": np.flatnonzero(choice.feasible).tolist(),
+        "feasible": choice.feasible.nonzero()[0].tolist(),
         "predictions": {
             "arms": keys,
             "alternatives": others,
-            **dict(zip(FIGURES, figures, strict=True)),
+            **dict(zip(FIGURES, figures.reshape(len(FIGURES), -1), strict=True)),
             "gco2e": decision.gco2e,
         },
         "conditions": decision.conditions.to_mapping() or None,
@@ -194,13 +197,13 @@ def alternatives(decision: Decision, value_usd: float | None, most: int = 3) -> 
     With a value of a correct answer, by value x accuracy - cost; without, the cheapest first.
     """
     choice, predictions = decision.choice, decision.predictions
-    utility: Floats = -predictions.cost_usd
+    loss: Floats = predictions.cost_usd
     if value_usd is not None:
-        utility = value_usd * predictions.accuracy + utility
-    utility = np.where(choice.feasible, utility, -np.inf)
-    utility[choice.index] = -np.inf
-    order: list[int] = np.argsort(-utility, kind="stable")[:most].tolist()
-    return [index for index in order if utility[index] > -np.inf]
+        loss = loss - value_usd * predictions.accuracy
+    loss = np.where(choice.feasible, loss, np.inf)
+    loss[choice.index] = np.inf
+    order: list[int] = loss.argsort(kind="stable")[:most].tolist()
+    return [index for index in order if loss[index] < np.inf]
 
 
 def arm_message(arm: Arm) -> catalog_pb2.Arm:
