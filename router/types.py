@@ -370,7 +370,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRecord:
-    """A registered policy without its bundle's bytes."""
+    """A registered policy without its bundle's bytes.
+
+    `share` is that of the traffic which a canary decides, 0 for one that decides beside the
+    active policy, unserved; `canary` is what has been found of it so far, None before.
+    """
 
     version: int
     state: PolicyState
@@ -379,3 +383,5 @@ class PolicyRecord:
     bundle_sha256: str
     bundle_bytes: int
     summary: Mapping[str, Any]
+    share: float | None = None
+    canary: Mapping[str, Any] | None = None

@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, func, insert, null, select, update
 
-from router.errors import Conflict, NotFound
+from router.errors import Conflict, InvalidInput, NotFound
 from router.store import audit
 from router.store.engine import transaction
 from router.store.tables import policies
 from router.types import PolicyRecord, PolicyState
 
 SWITCH_LOCK = 7_166_082
-_ROLLBACK = "policies.rollback"
-_SHOWN = [policies.c[name] for name in PolicyRecord.__slots__]
+_CANARY, _REJECT, _ROLLBACK = "policies.canary", "policies.reject", "policies.rollback"
+_SHOWN: list[ColumnElement[Any]] = [
+    *(policies.c[name] for name in PolicyRecord.__slots__ if name != "canary"),
+    policies.c.canary["found"].label("canary"),
+]
+_OPEN = (PolicyState.CANDIDATE, PolicyState.REJECTED)
 
 
 class PostgresRegistry:
@@ -84,14 +88,58 @@ class PostgresRegistry:
             connection.execute(
                 update(policies)
                 .where(policies.c.version == version)
-                .values(state=PolicyState.ACTIVE, promoted_at=func.now())
+                .values(state=PolicyState.ACTIVE, promoted_at=func.now(), share=None)
             )
-            audit.record(
+            _audit(connection, "policies.promote", version, actor=actor, comment=comment)
+            return _known(connection, version)
+
+    def canary(
+        self,
+        version: int,
+        *,
+        share: float,
+        actor: str,
+        comment: str = "",
+        request_id: UUID | None = None,
+    ) -> PolicyRecord:
+        """As the seam says; one that begins anew leaves behind what was found of it before."""
+        check_share(share)
+        with self._switching() as connection:
+            wanted = _known(connection, version)
+            if request_id and audit.holds(connection, _CANARY, request_id):
+                return wanted
+            check_canary(wanted, _in_state(connection, PolicyState.CANARY))
+            if (wanted.state, wanted.share) == (PolicyState.CANARY, share):
+                return wanted
+            values: dict[str, Any] = {"state": PolicyState.CANARY, "share": share}
+            if wanted.state is not PolicyState.CANARY:
+                values["canary"] = null()
+            _write(connection, version, values)
+            _audit(
                 connection,
+                _CANARY,
+                version,
                 actor=actor,
-                action="policies.promote",
-                subject=f"policy {version}",
                 comment=comment,
+                request_id=request_id,
+                share=share,
+                before=wanted.share,
+            )
+            return _known(connection, version)
+
+    def reject(
+        self, version: int, *, actor: str, comment: str = "", request_id: UUID | None = None
+    ) -> PolicyRecord:
+        """As the seam says."""
+        with self._switching() as connection:
+            wanted = _known(connection, version)
+            known = request_id is not None and audit.holds(connection, _REJECT, request_id)
+            if known or wanted.state is PolicyState.REJECTED:
+                return wanted
+            check_reject(wanted)
+            _write(connection, version, {"state": PolicyState.REJECTED, "share": None})
+            _audit(
+                connection, _REJECT, version, actor=actor, comment=comment, request_id=request_id
             )
             return _known(connection, version)
 
@@ -113,13 +161,13 @@ class PostgresRegistry:
                 return None
             _move(connection, PolicyState.ACTIVE, PolicyState.REJECTED)
             _move(connection, PolicyState.PREVIOUS, PolicyState.ACTIVE)
-            audit.record(
+            _audit(
                 connection,
+                _ROLLBACK,
+                active.version,
                 actor=actor,
-                action=_ROLLBACK,
-                subject=f"policy {active.version}",
                 comment=comment,
-                details={"request_id": str(request_id)} if request_id else None,
+                request_id=request_id,
             )
             return _in_state(connection, PolicyState.ACTIVE)
 
@@ -143,6 +191,58 @@ def check_rollback(active: PolicyRecord | None, version: int) -> None:
     found = active.version if active else 0
     if version and version != found:
         raise Conflict(f"policy {found} is active, not {version}; nothing was rolled back")
+
+
+def check_share(share: float) -> None:
+    """Raises InvalidInput for what is no share of the traffic."""
+    if not 0.0 <= share <= 1.0:
+        raise InvalidInput(f"{share} is not from 0 to 1", field="share")
+
+
+def check_canary(wanted: PolicyRecord, canary: PolicyRecord | None) -> None:
+    """Raises Conflict unless the policy may be the canary beside the one that is, if any."""
+    if canary is not None and canary.version != wanted.version:
+        raise Conflict(
+            f"policy {canary.version} is the canary; promote or reject it first "
+            f"('leadline policies reject {canary.version}')"
+        )
+    if canary is None and wanted.state not in _OPEN:
+        raise Conflict(f"policy {wanted.version} is {wanted.state}; only a candidate is tried")
+
+
+def check_reject(wanted: PolicyRecord) -> None:
+    """Raises Conflict for a policy that serves, or that a rollback returns to."""
+    if wanted.state not in (PolicyState.CANARY, PolicyState.CANDIDATE):
+        raise Conflict(
+            f"policy {wanted.version} is {wanted.state}; 'leadline policies rollback' leaves "
+            "the active one"
+        )
+
+
+def _write(connection: Connection, version: int, values: Mapping[str, Any]) -> None:
+    """Writes the state among the rest, which is what workers hear of."""
+    connection.execute(update(policies).where(policies.c.version == version).values(values))
+
+
+def _audit(
+    connection: Connection,
+    action: str,
+    version: int,
+    *,
+    actor: str,
+    comment: str,
+    request_id: UUID | None = None,
+    **details: Any,
+) -> None:
+    named = {"request_id": str(request_id)} if request_id else {}
+    audit.record(
+        connection,
+        actor=actor,
+        action=action,
+        subject=f"policy {version}",
+        comment=comment,
+        details=details | named,
+    )
 
 
 def _move(connection: Connection, old: PolicyState, new: PolicyState) -> None:

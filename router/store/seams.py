@@ -130,7 +130,7 @@ class CatalogStore(Protocol):
 
 
 class Registry(Protocol):
-    """Policies and which of them serves; at most one is active and one previous."""
+    """Policies and which of them serves; at most one is active, one previous and one a canary."""
 
     def register(self, bundle: bytes, summary: Mapping[str, Any], *, actor: str) -> PolicyRecord:
         """Stores a bundle archive as a candidate. The same bytes again: the same version."""
@@ -146,6 +146,31 @@ class Registry(Protocol):
 
     def promote(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:
         """Makes it active and the active one previous, atomically. Again: no change."""
+
+    def canary(
+        self,
+        version: int,
+        *,
+        share: float,
+        actor: str,
+        comment: str = "",
+        request_id: UUID | None = None,
+    ) -> PolicyRecord:
+        """Lets a candidate, or one that was rejected, decide that share of the traffic.
+
+        Of the canary itself it changes the share; 0 decides beside the active one, unserved.
+        The same share or `request_id` again: no change. Raises NotFound, InvalidInput for a
+        share beyond [0, 1], and Conflict while another is the canary, or for one that is active
+        or previous.
+        """
+
+    def reject(
+        self, version: int, *, actor: str, comment: str = "", request_id: UUID | None = None
+    ) -> PolicyRecord:
+        """Ends a canary, or a candidate's hopes; the same again: no change.
+
+        Raises NotFound, and Conflict for one that is active or previous.
+        """
 
     def rollback(
         self,

@@ -102,8 +102,10 @@ policies = sa.Table(
     sa.Column("bundle_sha256", sa.Text, nullable=False, unique=True),
     sa.Column("bundle_bytes", sa.BigInteger, nullable=False),
     sa.Column("summary", JSONB, nullable=False),
+    sa.Column("share", sa.Double),
+    sa.Column("canary", JSONB),
 )
-for _state in ("active", "previous"):
+for _state in ("active", "previous", "canary"):
     sa.Index(
         f"policies_one_{_state}",
         policies.c.state,
@@ -195,6 +197,13 @@ decisions = sa.Table(
         "decisions_arrived",
         *("tenant_id", "slo_name", "arrival"),
         postgresql_where=sa.text("arrival is not null"),
+    ),
+    sa.Index(
+        "decisions_of_unit",
+        *("tenant_id", sa.text("coalesce(conversation_id, subject)"), "occurred_at"),
+        postgresql_where=sa.text(
+            "arrival is not null and coalesce(conversation_id, subject) is not null"
+        ),
     ),
     postgresql_partition_by="RANGE (occurred_at)",
 )

@@ -297,8 +297,90 @@ class TestRegistry:
         promoted = store.registry.promote(two, actor="test")
         assert store.registry.rollback(actor="test", request_id=request_id) == promoted
 
+    def test_a_candidate_is_tried_at_a_share_that_grows_until_it_is_promoted(
+        self, store: Store
+    ) -> None:
+        one, two = self.registered(store, b"1"), self.registered(store, b"2")
+        store.registry.promote(one, actor="test")
+        for share in (0.0, 0.01, 0.05):
+            tried = store.registry.canary(two, share=share, actor="test")
+            assert (tried.state, tried.share) == (PolicyState.CANARY, share)
+            assert store.registry.canary(two, share=share, actor="test") == tried
+        active = store.registry.promote(two, actor="test")
+        assert (active.state, active.share) == (PolicyState.ACTIVE, None)
+        states = {record.version: record.state for record in store.registry.records()}
+        assert states == {one: PolicyState.PREVIOUS, two: PolicyState.ACTIVE}
+
+    def test_a_rejected_canary_leaves_the_active_one_and_may_be_tried_again(
+        self, store: Store
+    ) -> None:
+        one, two = self.registered(store, b"1"), self.registered(store, b"2")
+        active = store.registry.promote(one, actor="test")
+        store.registry.canary(two, share=0.01, actor="test")
+        for _ in range(2):
+            rejected = store.registry.reject(two, actor="test", comment="worse")
+            assert (rejected.state, rejected.share) == (PolicyState.REJECTED, None)
+        assert store.registry.active() == active
+        assert store.registry.canary(two, share=0.5, actor="test").share == 0.5
+
+    def test_only_one_is_a_canary_and_only_a_candidate_becomes_one(self, store: Store) -> None:
+        one, two, three, four = (self.registered(store, name) for name in (b"1", b"2", b"3", b"4"))
+        for version in (one, two):
+            store.registry.promote(version, actor="test")
+        store.registry.canary(three, share=0.01, actor="test")
+        for version, why in ((four, f"{three} is the canary"), (one, "canary"), (two, "canary")):
+            with pytest.raises(Conflict, match=why):
+                store.registry.canary(version, share=0.01, actor="test")
+        store.registry.reject(three, actor="test")
+        for version in (one, two):
+            for call in (
+                lambda v=version: store.registry.canary(v, share=0.1, actor="test"),
+                lambda v=version: store.registry.reject(v, actor="test"),
+            ):
+                with pytest.raises(Conflict):
+                    call()  # type: ignore[no-untyped-call]
+        for share in (-0.1, 1.1, float("nan")):
+            with pytest.raises(InvalidInput):
+                store.registry.canary(four, share=share, actor="test")
+
+    def test_a_retry_of_an_old_start_leaves_a_rejected_canary_rejected(self, store: Store) -> None:
+        version, started, ended = self.registered(store, b"1"), uuid4(), uuid4()
+        store.registry.canary(version, share=0.01, actor="test", request_id=started)
+        store.registry.reject(version, actor="test", request_id=ended)
+        again = store.registry.canary(version, share=0.01, actor="test", request_id=started)
+        assert again.state is PolicyState.REJECTED
+        store.registry.canary(version, share=0.01, actor="test")
+        late = store.registry.reject(version, actor="test", request_id=ended)
+        assert late.state is PolicyState.CANARY
+
+    def test_every_change_of_a_share_is_announced(self, store: Store) -> None:
+        version = self.registered(store, b"1")
+        seen = [store.changes.revisions()[Topic.POLICIES]]
+        for share in (0.01, 0.05):
+            store.registry.canary(version, share=share, actor="test")
+            seen.append(store.changes.revisions()[Topic.POLICIES])
+        assert [later - earlier for earlier, later in pairwise(seen)] == [1, 1]
+
+    def test_canaries_started_at_once_leave_one(self, store: Store) -> None:
+        versions = [self.registered(store, bytes([number])) for number in range(6)]
+
+        def start(version: int) -> bool:
+            try:
+                store.registry.canary(version, share=0.1, actor="test")
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(start, versions)) == 1
+
     def test_an_unknown_version_is_not_found(self, store: Store) -> None:
-        for call in (store.registry.bundle, lambda v: store.registry.promote(v, actor="test")):
+        for call in (
+            store.registry.bundle,
+            lambda v: store.registry.promote(v, actor="test"),
+            lambda v: store.registry.canary(v, share=0.1, actor="test"),
+            lambda v: store.registry.reject(v, actor="test"),
+        ):
             with pytest.raises(NotFound) as raised:
                 call(7)
             assert raised.value.reason == "POLICY_NOT_FOUND"
