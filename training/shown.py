@@ -8,6 +8,7 @@ from typing import Any
 from router.commands.output import say
 from training.sources import Log
 
+_RATES = ("sensitivity", "specificity")
 ENERGY = (("energy_wh", "Wh"), ("gco2e", "gCO2e"))
 
 
@@ -34,9 +35,32 @@ def tell(found: dict[str, Any]) -> None:
     if found["arms_with_prior_cost"]:
         arms = ", ".join(found["arms_with_prior_cost"])
         say(f"no cost in the log, so its published prior stands in: {arms}")
-    for line in _held_out(found["held_out"]):
+    for line in (*outcomes(found.get("outcomes")), *_held_out(found["held_out"])):
         say(line)
     say(f"next: {found['next']}")
+
+
+def outcomes(found: dict[str, Any] | None) -> Iterator[str]:
+    """What was made of the reports in the database (`training.interactions`); nothing of a file."""
+    if found is None:
+        return
+    counted = (("scored", "scored"), ("too_young", "too young"), ("failed", "failed"))
+    told = ", ".join(f"{found[name]:,} {label}" for name, label in counted)
+    yield f"{found['attempts']:,} attempts: {told}"
+    for each in found["sources"]:
+        if each["learnt"] and not each["exact"]:
+            rates = ", ".join(f"{name} {_rate(each[name])}" for name in _RATES)
+            yield f"{each['source']}: {rates}, from {each['shared']:,} answers that others scored"
+    if found["response_auc"] is not None:
+        yield (
+            f"{found['scored_share']:.1%} of answers were scored; by what they stand for they "
+            f"are worth {found['effective_scored']:,.0f} scored at random"
+        )
+    yield from (f"caution: {caution}" for caution in found["cautions"])
+
+
+def _rate(rate: dict[str, float]) -> str:
+    return f"{rate['estimate']:.2f} ({rate['low']:.2f} to {rate['high']:.2f})"
 
 
 def tell_adapted(found: dict[str, Any]) -> None:

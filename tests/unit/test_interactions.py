@@ -17,6 +17,7 @@ from router.store.attempts import SCHEMA
 from tests.kit.logs import text
 from training.dataset import Dataset
 from training.interactions import Settled, settle
+from training.shown import outcomes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY_S = 86_400.0
@@ -199,3 +200,21 @@ def test_a_log_without_scores_says_so_and_breaks_nothing() -> None:
     found = settled([made(number, {}) for number in range(20)])
     assert set(scores(found).values()) == {None}
     assert found.summary["never_scored_slos"] == 20
+
+
+def test_what_was_made_of_the_reports_is_told_in_lines() -> None:
+    rows, _ = seldom(7)
+    rng = np.random.default_rng(7)
+    for number in range(300):
+        right = float(rng.random() < 0.6)
+        judged = right if rng.random() < 0.8 else 1.0 - right
+        said = {"exact": (right, 1.0), "judge": (judged, 1.0)}
+        rows[number] = made(number, said, confidence=0.0)
+    rows[300] = made(300, {}, failed=True, confidence=0.0)
+    first, judge, share, caution = outcomes(dict(settled(rows[:1_200]).summary))
+    assert first.startswith("1,200 attempts: ")
+    assert first.endswith(" 0 too young, 1 failed")
+    assert judge.startswith("judge: sensitivity 0.")
+    assert "of answers were scored" in share
+    assert caution.startswith("caution: few answers are scored")
+    assert list(outcomes(None)) == []

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata, zscore
 
 from router.types import Floats, Mask
+from tests.kit.shared_data import shared
+from training import sources
+from training.dataset import Dataset
 from training.maturity import arrived, ripe_after_s
 from training.reliability import Reconciled, reconcile
 from training.response import bounded, level, respond
@@ -166,6 +170,25 @@ def test_a_level_is_right_when_either_model_is(wrong: str) -> None:
     assert found.raw > truth.mean() + 0.1
     assert found.mean == pytest.approx(truth.mean(), abs=4.0 * found.error)
     assert found.error < 0.02
+
+
+def test_seldom_scores_of_recorded_answers_are_weighed_back() -> None:
+    """One in twenty is scored, sooner of long queries, dear models and sure answers."""
+    log = Dataset.from_table(sources.read(shared("cascades")).table)
+    rows, rng = log.rows.take(log.scored), np.random.default_rng(10)
+    sure = rankdata(rows.confidence) / len(rows) - 0.5
+    length = zscore(np.log([len(text) for text in log.queries]))[rows.query]
+    arms = (rows.arm[:, None] == np.arange(len(log.arms))).astype(np.float64)
+    dear = zscore(np.log(np.nanmean(log.table("cost_usd"), axis=0)))[rows.arm]
+    odds = np.exp(-3.6 + 0.5 * length + 0.5 * dear + 3.0 * sure)
+    scored = rng.random(len(rows)) < odds / (1.0 + odds)
+    known = np.column_stack((arms, length, 4.0 * sure))
+    found = respond(known, scored, rows.query % 5, np.ones(len(rows)))
+    assert scored.mean() == pytest.approx(0.05, abs=0.015)
+    raw = rows.score[scored].mean() - rows.score.mean()
+    weighted = np.average(rows.score, weights=found.weight) - rows.score.mean()
+    assert raw > 0.1
+    assert abs(weighted) < 0.4 * raw
 
 
 @given(SEEDS, st.floats(0.05, 1.0))
