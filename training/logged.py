@@ -95,8 +95,12 @@ class Logged:
             propensity=self.propensity,
             weight=picked / self.propensity * self._answered,
             known=self.known,
-            region=counted(self.region),
+            region=self._places,
         )
+
+    @cached_property
+    def _places(self) -> Indices | None:
+        return counted(self.region)
 
     @property
     def _answered(self) -> Floats:

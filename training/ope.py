@@ -75,6 +75,7 @@ class How:
 
 
 DEFAULT = How()
+_SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,8 @@ def compare(logged: Logged, target: Floats, baseline: Floats, how: How = DEFAULT
     """Evaluates how much more the target brings than the baseline, row by row on the same rows.
 
     What both policies share cancels, so that its interval is shorter than two apart. The
-    log can tell where it can tell of both. Raises as `evaluate` does.
+    log can tell where it can tell of both on the rows where they differ, which alone the
+    overlap is of. Raises as `evaluate` does.
     """
     return _evaluated(logged, (target, baseline), how)
 
@@ -162,7 +164,7 @@ def _evaluated(logged: Logged, targets: Sequence[Floats], how: How) -> Evaluatio
     clip = _clip(logged, weighed, how)
     values = [_scores(logged, each, how.estimator, clip) for each in weighed]
     found = Scores(values=values[0] - sum(values[1:]), cluster=counted(logged.cluster))
-    shown = tuple(overlap(each, clip=clip) for each in weighed)
+    shown = tuple(overlap(each, clip=clip) for each in _differing(weighed))
     can_tell = not any(each.reason for each in shown)
     interval = _interval(logged, weighed, found, how, can_tell=can_tell)
     return Evaluation(
@@ -194,3 +196,12 @@ def _clip(logged: Logged, weighed: Sequence[Weighed], how: How) -> float:
     if how.estimator is not Estimator.SWITCH_DR:
         return float("inf")
     return max(switch_clip(logged, each) for each in weighed)
+
+
+def _differing(weighed: Sequence[Weighed]) -> Sequence[Weighed]:
+    """The rows on which the targets differ; all of them where none do."""
+    first, *others = (each.target for each in weighed)
+    differs = np.zeros(len(first), bool)
+    for other in others:
+        differs |= np.abs(first - other).sum(axis=1) > _SAME
+    return [each.take(differs) for each in weighed] if differs.any() else weighed

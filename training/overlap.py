@@ -9,6 +9,7 @@ leaves to all other arms.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,8 +45,8 @@ class Overlap:
     `known_n` of them have an outcome. `effective_n` is how many of equal weight would be
     worth as much (Kish 1965), and `mean_weight` should be 1, by `mean_weight_error`.
     `untried` is the share of the target's picks that the log never tried where they would
-    be made, `clipped` the share of interactions with a weight above the clip. `arm_n` and
-    `arm_share` are per arm how often it was picked and how often the target would pick it.
+    be made, `clipped` the share of interactions with a weight above the clip, or 100.
+    Per arm, `arm_n` is how often it was picked and `arm_share` how often the target would.
     `reason` says in words why the log cannot tell; it is empty where it can.
     """
 
@@ -85,10 +86,16 @@ class Weighed:
     known: Mask
     region: Indices | None = None
 
-    @property
+    @cached_property
     def picked(self) -> Floats:
         """The target's probability of the arm that was picked, (n,)."""
         return np.asarray(self.target[np.arange(len(self.arm)), self.arm])
+
+    def take(self, rows: Mask) -> Weighed:
+        """The interactions of a mask (n,)."""
+        region = None if self.region is None else self.region[rows]
+        names = ("target", "arm", "propensity", "weight", "known")
+        return Weighed(**{name: getattr(self, name)[rows] for name in names}, region=region)
 
 
 def effective_n(weight: Floats) -> Floats:
@@ -113,7 +120,7 @@ def overlap(log: Weighed, *, clip: float = np.inf) -> Overlap:
         mean_weight=total / n,
         mean_weight_error=_mean_error(weight),
         untried=_untried(log),
-        clipped=float((weight > clip).mean()),
+        clipped=float((weight > min(clip, MOST_IMPLIED_WEIGHT)).mean()),
         arm_n=tuple(np.bincount(log.arm, minlength=log.target.shape[1]).tolist()),
         arm_share=tuple(log.target.mean(axis=0).tolist()),
     )
@@ -179,8 +186,7 @@ def _untried(log: Weighed) -> float:
     """The share of the target's picks that was never tried, or as good as never."""
     arms = log.target.shape[1]
     never = np.bincount(log.arm, minlength=arms) == 0
-    ours = np.where(never[log.arm], 0.0, log.picked)
-    blind = np.where(_blocked(log), 1.0 - ours, log.target @ never.astype(np.float64))
+    blind = np.where(_blocked(log), 1.0 - log.picked, log.target @ never.astype(np.float64))
     found = [float(blind.mean()), _missing(log, log.arm, log.target.mean(axis=0))]
     if log.region is not None:
         share = np.bincount(log.region) / len(log.region)

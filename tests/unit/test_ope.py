@@ -313,6 +313,18 @@ def test_a_deterministic_log_tells_of_its_own_policy() -> None:
     assert own.overlap[0].effective_n == pytest.approx(1_000)
 
 
+def test_a_difference_asks_for_overlap_only_where_the_policies_differ() -> None:
+    rng, n = np.random.default_rng(19), 2_000
+    fixed, arms = np.arange(n) % 10 < 3, np.zeros(n, np.intp)
+    behaviour = np.where(fixed[:, None], [1.0, 0.0], [0.5, 0.5])
+    logged, _ = drawn(rng, n, 2, behaviour)
+    base, elsewhere = one_hot(arms, 2), one_hot(np.where(fixed, 0, 1), 2)
+    assert compare(logged, elsewhere, base).can_tell
+    few = one_hot(np.where(np.arange(n) % 100 < 3, 1, 0), 2)
+    assert evaluate(logged, few).can_tell
+    assert "100% of what the policy would pick" in compare(logged, few, base).reason
+
+
 def test_a_region_that_was_never_tried_is_found_where_regions_are_given() -> None:
     rng, n = np.random.default_rng(13), 2_000
     region = rng.integers(0, 10, n)
