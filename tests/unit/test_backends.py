@@ -23,7 +23,7 @@ from router.policy.backends import (
 from router.policy.features import Context
 from router.policy.policy import Predicted, static_policy
 from router.policy.seen import Seen, seen
-from router.serving.exchange import Exchange, News, Probe, Sighting
+from router.serving.exchange import Ending, Exchange, News, Probe, Sighting
 from router.slo import Slo
 from router.types import Arm, Catalog, Model
 from tests.kit.policies import predictions
@@ -242,9 +242,12 @@ def test_a_score_alone_tells_nothing_of_the_backend_and_a_failure_nothing_of_its
 
 
 def news(place: int) -> list[News]:
-    """Two pieces of news."""
+    """Three pieces of news."""
     probe = Probe(model="m", at_s=float(place), decision_id=UUID(int=place))
-    return [probe, Sighting(model="m", seen=shown(float(place), 2.0))]
+    ending = Ending(decision_id=UUID(int=place), told_s=float(place), latency_s=None)
+    told = seen(0.0, 9.0, latency_s=2.0, median_s=1.0, first_token_s=0.5, output_tokens=5)
+    assert told is not None
+    return [probe, ending, Sighting(model="m", seen=replace(told, tenant=str(place)))]
 
 
 def test_workers_hear_each_piece_of_news_of_the_others_once(tmp_path: Path) -> None:
@@ -261,7 +264,7 @@ def test_workers_hear_each_piece_of_news_of_the_others_once(tmp_path: Path) -> N
 def test_news_of_a_worker_that_was_started_anew_is_heard(tmp_path: Path) -> None:
     listening = Exchange(tmp_path, 1, 2)
     Exchange(tmp_path, 0, 2).tell([*news(1), *news(2)])
-    assert len(listening.hear()) == 4
+    assert len(listening.hear()) == 6
     Exchange(tmp_path, 0, 2).tell(news(3))
     assert listening.hear() == news(3)
 
