@@ -29,7 +29,7 @@ class Attempts:
     """n attempts and what k sources said of them.
 
     `scores` and `delays_s` (n, k) are NaN where a source was silent, `slo` (n,) numbers the
-    slos by name. `age_s` (n,) is how long ago the decision was made. Of a `failed` attempt
+    tenants' slos. `age_s` (n,) is how long ago the decision was made. Of a `failed` attempt
     there is no answer, so no score counts; `imported` ones bring their score along.
     """
 
@@ -51,7 +51,7 @@ class Attempts:
             sources=names,
             scores=_matrix(table["scores"], row, place, shape),
             delays_s=_matrix(table["delays_s"], row, place, shape),
-            slo=_codes(table["slo_name"]),
+            slo=_slos(table),
             age_s=np.maximum(age_s, 0.0),
             failed=_flags(table["failed"]),
             imported=_flags(table["imported"]),
@@ -111,8 +111,10 @@ def _microseconds(column: pa.ChunkedArray) -> Floats:
     return np.asarray(column.cast(pa.int64()).to_numpy(), np.float64)
 
 
-def _codes(column: pa.ChunkedArray) -> Indices:
-    encoded = column.fill_null("").dictionary_encode().combine_chunks()
+def _slos(table: pa.Table) -> Indices:
+    names = (table[name].cast(pa.large_string()).fill_null("") for name in ("tenant", "slo_name"))
+    joined = pc.binary_join_element_wise(*names, pa.scalar("\n", pa.large_string()))
+    encoded = joined.dictionary_encode().combine_chunks()
     return np.asarray(encoded.indices.to_numpy(), np.intp)
 
 

@@ -39,7 +39,7 @@ first one was known. `predicted_accuracy` is the picked arm's at the time.
 # What happened before a place in the order of arrival, so that a second read finds the same.
 # An attempt is there once anything was reported of it; the first one always is.
 _KNOWN = f"""
-with reported as (
+with reported as not materialized (
     select * from outcomes
     where (cast(:tenant as uuid) is null or tenant_id = cast(:tenant as uuid))
         and (cast(:since as timestamptz) is null or decided_at >= cast(:since as timestamptz))
@@ -63,14 +63,14 @@ with reported as (
         array_agg(delay_s order by source) as delays_s
     from each_source group by tenant_id, decided_at, decision_id, attempt
 )"""  # noqa: S608
-_DECIDED = """, decided as (
+_DECIDED = """, decided as not materialized (
     select * from decisions
     where (cast(:tenant as uuid) is null or tenant_id = cast(:tenant as uuid))
         and (cast(:since as timestamptz) is null or occurred_at >= cast(:since as timestamptz))
         and (cast(:before as bigint) is null or coalesce(arrival, 0) < cast(:before as bigint))
 ), made as (
     select tenant_id, occurred_at as decided_at, decision_id, 0 as attempt from decided
-    union
+    union all
     select tenant_id, decided_at, decision_id, attempt from known where attempt > 0
 )"""
 _ROWS = """
