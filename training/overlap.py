@@ -197,14 +197,16 @@ def _untried(log: Weighed) -> float:
 def _missing(log: Weighed, cell: Indices, share: Floats) -> float:
     """The share of the target's picks that weights miss in the cells (c,), of which each has some.
 
-    A cell's weights should average its share, with a variance of share x their own mean by
-    weight, over n; what falls short by less than 3 standard errors is held to be chance.
-    Where nothing was tried, a uniform logger tells what should have been.
+    A cell's weights should average its share, with a variance of share x their mean by
+    weight, there or everywhere, over n; what falls short by less than 3 standard errors is
+    held to be chance. Where nothing was tried, a uniform logger tells what should have been.
     """
     n, cells = len(log.weight), len(share)
+    squares = np.square(log.weight)
     shown = np.bincount(cell, weights=log.weight, minlength=cells) / n
-    squared = np.bincount(cell, weights=np.square(log.weight), minlength=cells) / n
-    error = np.sqrt(share * squared / np.maximum(shown, 1e-300) / n)
+    typical = np.bincount(cell, weights=squares, minlength=cells) / n / np.maximum(shown, 1e-300)
+    everywhere = float(squares.sum()) / max(float(log.weight.sum()), 1e-300)
+    error = np.sqrt(share * np.maximum(typical, everywhere) / n)
     due = share * log.known.sum() / log.target.shape[1]
     short = np.where(shown > 0.0, share - shown > _SHORT_Z * error, due >= _EXPECTED_PICKS)
     return float((share - shown)[short].sum())
