@@ -29,6 +29,7 @@ from training.response import Response, bounded, level, out_of_fold, respond
 from training.rows import SCHEMA as LOG
 from training.sources import Log, from_batches
 from training.splits import folds
+from training.threads import one_thread
 
 MOST_UNSCORED = 50_000
 """Of more unscored answers a sample tells as well who is scored."""
@@ -45,6 +46,7 @@ class Settled:
     summary: Mapping[str, Any]
 
 
+@one_thread()
 def settle(
     batches: Iterable[pa.RecordBatch], *, now: datetime, embedder: Embedder, seed: int = 0
 ) -> Settled:

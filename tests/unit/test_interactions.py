@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from router.bundle.embedder import load_embedder
-from router.policy.embedding import StaticEmbedder
 from router.store.attempts import SCHEMA
+from tests.kit.embedding import embedder
 from tests.kit.logs import text
 from training.dataset import Dataset
 from training.interactions import Settled, settle
@@ -26,17 +24,12 @@ Said = dict[str, tuple[float, float]]
 """Scores by source, each with its delay in seconds."""
 
 
-@cache
-def embedder() -> StaticEmbedder:
-    return load_embedder()
-
-
 def made(number: int, said: Said, *, age_s: float = 30 * DAY_S, **columns: Any) -> dict[str, Any]:
     """An attempt that these sources scored."""
     heard = sorted(said)
     return {
         "query_id": f"q{number}",
-        "query": text(number, number % 6),
+        "query": text(number % 120, number % 6),
         "model": "small",
         "strategy": "single",
         "strategy_params": "{}",
