@@ -84,25 +84,26 @@ class StaticEmbedder:
         kept = _cut(text)
         encoded = self.tokenizer.encode_batch_fast([kept], add_special_tokens=False)
         ids = np.array(encoded[0].ids, np.int64)
-        return self._mean(ids), _scaled(len(ids), text, kept)
+        return self._means([ids])[0], _scaled(len(ids), text, kept)
 
     def encode_many(self, texts: Sequence[str]) -> Embedded:
         """As Embedder says."""
         kept = [_cut(text) for text in texts]
-        vectors = np.zeros((len(texts), self.dimensions), np.float32)
         encoded = self.tokenizer.encode_batch_fast(kept, add_special_tokens=False)
         tokens = [np.array(encoding.ids, np.int64) for encoding in encoded]
-        for row, ids in enumerate(tokens):
-            vectors[row] = self._mean(ids)
         counts = map(_scaled, map(len, tokens), texts, kept)
-        return Embedded(vectors=vectors, tokens=tokens, counts=np.fromiter(counts, np.int64))
+        return Embedded(
+            vectors=self._means(tokens), tokens=tokens, counts=np.fromiter(counts, np.int64)
+        )
 
-    def _mean(self, ids: Tokens) -> Vector:
-        if not len(ids):
-            return np.zeros(self.dimensions, np.float32)
-        total: Vector = np.add.reduce(self.vectors.take(ids, axis=0, mode="clip"), axis=0)
-        length = np.sqrt(total.dot(total))
-        return total / length if length > 0 else total
+    def _means(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
+        """The unit vectors of texts by their tokens, (n, d); zeros where there is none."""
+        totals = np.empty((len(tokens), self.dimensions), np.float32)
+        for total, ids in zip(totals, tokens, strict=True):
+            np.add.reduce(self.vectors.take(ids, axis=0, mode="clip"), axis=0, out=total)
+        lengths = np.sqrt(np.vecdot(totals, totals))[:, None]
+        np.divide(totals, lengths, out=totals, where=lengths > 0)
+        return totals
 
 
 def _cut(text: str) -> str:

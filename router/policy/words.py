@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BUCKETS = 1 << 15
+BUCKETS = 1 << 15  # a power of two, so that a mask is the remainder
 
 Words = NDArray[np.intp]
 """Buckets of one text, rising and each once, shape (w,)."""
@@ -19,9 +19,13 @@ _FIRST, _SECOND, _SHIFT = 1_000_003, 7_919, 12_345
 
 def words(tokens: NDArray[np.int64]) -> Words:
     """The buckets of a text's tokens (t,) and of each token with the next."""
-    pairs = tokens[:-1] * _FIRST + tokens[1:] * _SECOND + _SHIFT
-    found = np.concatenate((tokens, pairs)) % BUCKETS
+    pairs = tokens[:-1] * _FIRST
+    pairs += tokens[1:] * _SECOND
+    pairs += _SHIFT
+    found = np.concatenate((tokens, pairs))
+    found &= BUCKETS - 1
     found.sort()
-    first = np.ones(len(found), bool)
+    first = np.empty(len(found), bool)
+    first[:1] = True
     np.not_equal(found[1:], found[:-1], out=first[1:])
     return found[first]
