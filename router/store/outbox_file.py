@@ -18,7 +18,7 @@ from router.settings import Durability
 APPLICATION_ID = 0x4C454144
 RECORD_OVERHEAD_BYTES = 512
 BUSY_TIMEOUT_S = 5.0
-PAGE_BYTES = 1024  # each insert logs whole pages: a record costs 10 KB, with 4096 23 KB
+PAGE_BYTES = 2048  # a commit logs whole pages: small ones cost calls, large ones bytes
 DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 
