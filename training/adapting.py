@@ -31,8 +31,8 @@ from router.types import Floats, Model
 from training import evidence
 from training.benchmark.prediction import prediction_figures
 from training.dataset import Dataset, Indices, Rows
-from training.job import quiet
 from training.learner import Forecast, Progress
+from training.learning import quiet
 from training.models import described
 from training.new_arms import Arrays, NewArm, TrainedArms, taken_in, unknown
 from training.spending import SpendingModel, finish

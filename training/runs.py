@@ -27,8 +27,8 @@ from router.types import PolicyRecord
 from training.adapting import adapt, opened
 from training.dataset import Dataset
 from training.interactions import settle
-from training.job import train, write_bundle
 from training.learner import Progress
+from training.learning import learn, write_bundle
 from training.samples import Samples
 from training.sources import Log, read
 from training.targets import Trained
@@ -74,7 +74,7 @@ def train_from_database(dsn: str, options: Options, *, now: datetime) -> Registe
             log = settled.log
             dataset = Dataset.from_table(log.table)
             catalog = PostgresCatalog(engine).read()
-            policy = train(
+            policy = learn(
                 dataset,
                 embedder=embedder,
                 catalog_models=catalog.models,
@@ -111,7 +111,7 @@ def train_from_log(path: Path, out: Path, options: Options, *, skip_bad_rows: bo
     _check_out(out)
     log = read(path, skip_bad_rows=skip_bad_rows)
     dataset = Dataset.from_table(log.table)
-    policy = train(
+    policy = learn(
         dataset,
         embedder=load_embedder(),
         share=options.share,

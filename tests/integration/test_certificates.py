@@ -21,7 +21,7 @@ from tests.kit.shared_data import shared
 from tests.promises.certificates import Found, certified, margins
 from training.benchmark.splits import few, held_out
 from training.dataset import Dataset
-from training.job import train
+from training.learning import learn
 from training.sources import read
 
 SLO = '{"min_accuracy": 0.5}'
@@ -108,7 +108,7 @@ def people() -> Population:
     """Half of a real table, as the population of a policy that has learnt from the other."""
     split = held_out(Dataset.from_table(read(shared("cascades")).table), 0.5, 0)
     taught = few(split.train, 250, seed=0)
-    return populated("cascades", split, bound(train(taught, embedder=embedder())))
+    return populated("cascades", split, bound(learn(taught, embedder=embedder())))
 
 
 @pytest.mark.parametrize("how", [FULL, UNIFORM])

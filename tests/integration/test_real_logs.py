@@ -19,7 +19,7 @@ from training.benchmark.reckoning import Field
 from training.benchmark.results import Results
 from training.benchmark.splits import Split, few, held_out, of_logs
 from training.dataset import Dataset
-from training.job import train
+from training.learning import learn
 from training.sources import read
 
 
@@ -80,7 +80,7 @@ def test_a_bandit_log_teaches_at_least_half_of_what_as_many_full_outcomes_do() -
 
 
 def _gap(taught: Split) -> float:
-    teacher = Teacher(partial(train, embedder=embedder()))
+    teacher = Teacher(partial(learn, embedder=embedder()))
     ends = (constants.BestConstant(), constants.Mixture(), constants.Oracle())
     field, plan = Field(ways=[*ends, OneAttempt(teacher)]), Plan(resamples=100)
     results = benchmark([taught], field, plan, progress=lambda _: None, clock=time.perf_counter)

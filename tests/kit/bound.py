@@ -11,7 +11,7 @@ from router.policy.policy import Policy
 from router.types import Catalog
 from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.embedding import embedder
-from training.job import write_bundle
+from training.learning import write_bundle
 from training.targets import Trained
 
 

@@ -27,7 +27,7 @@ from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.logs import dataset, wide_rows
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
-from training.job import train, write_bundle
+from training.learning import learn, write_bundle
 
 QUERIES = 20_000
 TURNS = 5
@@ -104,7 +104,7 @@ def growth() -> float:
 
 def _trained(queries: int) -> Policy:
     with tempfile.TemporaryDirectory() as name:
-        made = train(dataset(wide_rows(queries)), embedder=load_embedder())
+        made = learn(dataset(wide_rows(queries)), embedder=load_embedder())
         write_bundle(made, Path(name) / "bundle", KEY, NOW)
         bundle = load(Path(name) / "bundle", trusted=TRUSTED, probe=False)
     catalog = Catalog(models=bundle.manifest.models, arms=bundle.manifest.arms)

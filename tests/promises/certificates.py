@@ -27,7 +27,7 @@ from tests.kit.shared_data import SHARED_DATA
 from tests.promises import Measured
 from training.benchmark.splits import held_out
 from training.dataset import Dataset, Indices
-from training.job import train
+from training.learning import learn
 from training.sources import read
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
@@ -73,7 +73,7 @@ class Margins:
 def population(table: str) -> Population:
     """A table of real outcomes, with a policy that is trained on one half of it."""
     split = held_out(Dataset.from_table(read(SHARED_DATA / f"{table}.parquet").table), 0.5, 0)
-    return populated(table, split, bound(train(split.train, embedder=load_embedder())))
+    return populated(table, split, bound(learn(split.train, embedder=load_embedder())))
 
 
 def certified(

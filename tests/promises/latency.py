@@ -22,7 +22,7 @@ from tests.kit.slowing import World, walk
 from training.benchmark.leadline import Teacher
 from training.benchmark.splits import held_out
 from training.dataset import Dataset
-from training.job import train
+from training.learning import learn
 from training.sources import read
 
 BOUNDS_S = (0.3, 0.42, 0.58, 0.8, 1.12, 1.55, 2.16, 3.0)
@@ -50,7 +50,7 @@ def taught(seed: int) -> Taught:
     """One 70/30 split."""
     log = Dataset.from_table(read(SHARED_DATA / "cascades.parquet").table)
     split = held_out(log, 0.3, seed)
-    policy = Teacher(partial(train, embedder=load_embedder()))(split.train).policy
+    policy = Teacher(partial(learn, embedder=load_embedder()))(split.train).policy
     index = {arm.key: place for place, arm in enumerate(split.test.arms)}
     latency_s = split.test.table("latency_s")[:, [index[arm.key] for arm in policy.arms]]
     return Taught(policy=policy, queries=split.test.queries, latency_s=latency_s)

@@ -33,7 +33,7 @@ from training.benchmark.results import Results, WayFigures
 from training.benchmark.sampling import sampled
 from training.benchmark.splits import Split, folded, held_out, of_logs
 from training.dataset import Dataset
-from training.job import train
+from training.learning import learn
 from training.recipe import WHOLE, Recipe
 from training.samples import Samples
 from training.sources import read
@@ -271,7 +271,7 @@ def _bandit_gaps(seed: int) -> Mapping[str, float]:
 
 def _one_gap(taught: Dataset, test: Dataset, recipe: Recipe = WHOLE) -> float:
     split = of_logs(taught, test)
-    teacher = Teacher(partial(train, embedder=load_embedder(), recipe=recipe))
+    teacher = Teacher(partial(learn, embedder=load_embedder(), recipe=recipe))
     ends = (constants.BestConstant(), constants.Mixture(), constants.Oracle())
     field = Field(ways=[*ends, OneAttempt(teacher)])
     plan = Plan(ways=("leadline",), resamples=100)

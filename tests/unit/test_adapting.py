@@ -18,7 +18,7 @@ from router.types import Catalog, Floats, Predictions
 from tests.kit import logs
 from tests.kit.bundles import KEY, NOW, TRUSTED
 from training.adapting import LEAST_SCORED_ROWS, adapt, opened
-from training.job import train, write_bundle
+from training.learning import learn, write_bundle
 from training.targets import Trained
 
 NEW = "large:self_consistency?samples=3"
@@ -32,7 +32,7 @@ def of_new_arm(rows: list[logs.Row], *, new: bool) -> list[logs.Row]:
 
 @cache
 def base() -> Trained:
-    return train(logs.dataset(of_new_arm(MADE.rows, new=False)), embedder=load_embedder())
+    return learn(logs.dataset(of_new_arm(MADE.rows, new=False)), embedder=load_embedder())
 
 
 @cache

@@ -22,14 +22,14 @@ from training.benchmark.splits import held_out
 from training.benchmark.trial import Limited
 from training.benchmark.ways import Way, best_arms, spent
 from training.dataset import Dataset
-from training.job import train
+from training.learning import learn
 from training.targets import Trained
 
 EMBEDDER = load_embedder()
 ENCODER = Encoder(EMBEDDER)
 SPLIT = held_out(logs.simulated(500).dataset, 0.4, seed=0)
 VALUES = Scale.of(SPLIT.train).values_usd[::12]
-TEACHER = Teacher(partial(train, embedder=EMBEDDER))
+TEACHER = Teacher(partial(learn, embedder=EMBEDDER))
 
 WAYS: dict[str, Callable[[], Way]] = {
     "best constant": constants.BestConstant,
@@ -150,7 +150,7 @@ def test_leadline_is_trained_once_for_both_ways_of_using_it() -> None:
 
     def counted(dataset: Dataset) -> Trained:
         calls.append(dataset)
-        return train(dataset, embedder=EMBEDDER)
+        return learn(dataset, embedder=EMBEDDER)
 
     teacher = Teacher(counted)
     one, more = OneAttempt(teacher).fit(SPLIT.train), Continuing(teacher).fit(SPLIT.train)
@@ -180,8 +180,8 @@ def test_predictions_stand_under_the_tests_own_arms() -> None:
 
 
 def test_only_a_log_with_propensities_can_do_without_them() -> None:
-    learn = partial(train, embedder=EMBEDDER)
-    assert "propensity weights" not in parts(learn, SPLIT.train)
+    learning = partial(learn, embedder=EMBEDDER)
+    assert "propensity weights" not in parts(learning, SPLIT.train)
     bandit = logs.bandit(300).dataset
-    trained = parts(learn, bandit)["propensity weights"](bandit)
+    trained = parts(learning, bandit)["propensity weights"](bandit)
     assert trained.summary["rows"] == 300

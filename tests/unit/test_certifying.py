@@ -25,7 +25,7 @@ from training.benchmark.splits import part
 from training.certifying import certificate, shown
 from training.dataset import Dataset
 from training.decided import Decided, decided
-from training.job import train
+from training.learning import learn
 from training.scored import Log
 
 FLOOR = Slo(min_accuracy=0.52)
@@ -41,7 +41,7 @@ SLOS = (
 
 @cache
 def policy() -> Policy:
-    return bound(train(logs.simulated(300, seed=1).dataset, embedder=embedder()))
+    return bound(learn(logs.simulated(300, seed=1).dataset, embedder=embedder()))
 
 
 @cache

@@ -29,7 +29,7 @@ from tests.kit import logs
 from tests.kit.bundles import KEY, TRUSTED
 from tests.kit.policies import catalog, some_slos
 from tests.kit.serving_bundles import bundle
-from training.job import train, write_bundle
+from training.learning import learn, write_bundle
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 NEW = Arm(model="m3", strategy="tree_of_thoughts", params={"depth": 3, "width": 5})
@@ -46,9 +46,9 @@ def policy() -> Policy:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Policy:
-    """A policy that the training job made of a small simulated log."""
+    """A policy that was learnt from a small simulated log."""
     directory = tmp_path_factory.mktemp("explain") / "bundle"
-    write_bundle(train(logs.simulated(200).dataset, embedder=load_embedder()), directory, KEY, NOW)
+    write_bundle(learn(logs.simulated(200).dataset, embedder=load_embedder()), directory, KEY, NOW)
     loaded = load(directory, trusted=TRUSTED, probe=False)
     own = Catalog(models=loaded.manifest.models, arms=loaded.manifest.arms)
     return bind(learned(loaded, load_embedder()), own, 1)

@@ -25,7 +25,7 @@ from tests.kit.embedding import embedder, encoded
 from tests.kit.shared_data import shared
 from training.contexts import Contexts, Projection
 from training.dataset import Dataset
-from training.job import train, write_bundle
+from training.learning import learn, write_bundle
 from training.novelty import MOST_REFERENCES, reference
 from training.signals import SignalModel
 from training.sources import read
@@ -74,7 +74,7 @@ def _shares(arrays: NoveltyArrays, parts: Floats) -> Floats:
 
 @cache
 def trained() -> Trained:
-    return train(logs.simulated(260).dataset, embedder=embedder())
+    return learn(logs.simulated(260).dataset, embedder=embedder())
 
 
 def bound(directory: Path, *, without: str = "none") -> Policy:

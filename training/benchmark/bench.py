@@ -22,7 +22,7 @@ from training.benchmark.splits import Split
 from training.benchmark.trial import Clock, Limited, Progress, run
 from training.benchmark.ways import Way
 from training.energy import EnergyRates
-from training.job import train
+from training.learning import learn
 from training.threads import one_thread
 
 LEADLINE = ("leadline", "leadline_continuation")
@@ -83,8 +83,8 @@ def steps(splits: Sequence[Split], field: Field) -> int:
 
 def entered(splits: Sequence[Split], plan: Plan, embedder: Embedder) -> Field:
     """The ways that a plan enters; Leadline is trained once for all ways of using it."""
-    encoder, learn = Encoder(embedder), partial(train, embedder=embedder, seed=plan.seed)
-    teacher = Teacher(learn)
+    encoder, learning = Encoder(embedder), partial(learn, embedder=embedder, seed=plan.seed)
+    teacher = Teacher(learning)
     makers = _makers(encoder, teacher, plan.seed)
     smallest = min(len(split.train.queries) for split in splits)
     return Field(
@@ -97,7 +97,7 @@ def entered(splits: Sequence[Split], plan: Plan, embedder: Embedder) -> Field:
         ],
         without=[
             each
-            for part, without in (parts(learn, splits[0].train) if plan.ablation else {}).items()
+            for part, without in (parts(learning, splits[0].train) if plan.ablation else {}).items()
             for each in _without(part, Teacher(without))
         ],
     )

@@ -20,11 +20,11 @@ from router.slo import Slo
 from router.types import Decision, Evidence, Floats
 from training.benchmark.ways import Predicted, Walked, spent
 from training.dataset import Dataset, Indices
-from training.job import write_bundle
+from training.learning import write_bundle
 from training.targets import Trained
 
 Train = Callable[[Dataset], Trained]
-"""What learns a policy from a log: `training.job.train` with its options set."""
+"""What learns a policy from a log: `training.learning.learn` with its options set."""
 
 _MADE_AT = datetime(2000, 1, 1, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""The training job: from a dataset to a policy, and nothing else.
+"""Learning: from a dataset to a policy, and nothing else.
 
 dataset -> split -> models, out of fold -> calibration, trade-offs, evidence -> held-out figures
         -> the same on all of it -> bundle
@@ -35,7 +35,7 @@ def quiet(_step: str) -> None:
 
 
 @one_thread()
-def train(
+def learn(
     dataset: Dataset,
     *,
     embedder: Embedder,

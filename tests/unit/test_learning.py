@@ -1,4 +1,4 @@
-"""The training job on simulated logs: no leak, honest figures, same bytes, unkind logs."""
+"""Learning from simulated logs: no leak, honest figures, same bytes, unkind logs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.kit import logs
 from tests.kit.bundles import KEY, TRUSTED
 from training.contexts import Encoded
 from training.dataset import Dataset
-from training.job import train, write_bundle
 from training.learner import Learner
+from training.learning import learn, write_bundle
 from training.loglinear import at_rows
 from training.models import described
 from training.splits import folds, holdout
@@ -50,7 +50,7 @@ def embedder() -> StaticEmbedder:
 
 @cache
 def simulated_policy() -> Trained:
-    return train(logs.simulated(900).dataset, embedder=embedder())
+    return learn(logs.simulated(900).dataset, embedder=embedder())
 
 
 def bound(trained: Trained, directory: Path) -> Policy:
@@ -93,7 +93,7 @@ def test_the_held_out_figures_are_near_the_truth(tmp_path: Path) -> None:
 def test_the_same_log_in_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
     rows = logs.simulated(150).rows
     for name, each in (("one", rows), ("two", rows[::-1])):
-        policy = train(logs.dataset(each), embedder=embedder())
+        policy = learn(logs.dataset(each), embedder=embedder())
         write_bundle(policy, tmp_path / name, KEY, NOW)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
@@ -101,7 +101,7 @@ def test_the_same_log_in_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_bandit_log_is_judged_by_its_propensities() -> None:
     made = logs.bandit(2_000)
-    policy = train(made.dataset, embedder=embedder())
+    policy = learn(made.dataset, embedder=embedder())
     routing = policy.summary["held_out"]["routing"]
     assert routing["how"] == "self-normalised inverse propensity scoring"
     assert 0.0 < routing["accuracy"] <= 1.0
@@ -124,7 +124,7 @@ def test_a_decision_predicts_all_arms_with_sane_figures_for_any_text(tmp_path: P
 def test_an_unkind_log_still_gives_a_bundle_that_loads_and_predicts(
     tmp_path: Path, name: str
 ) -> None:
-    policy = train(logs.dataset(logs.hostile()[name]), embedder=embedder())
+    policy = learn(logs.dataset(logs.hostile()[name]), embedder=embedder())
     json.dumps(policy.summary, allow_nan=False)
     found = bound(policy, tmp_path / "bundle")
     predictions = found.predict(["What is 7 times 7?"])[0].predictions
@@ -133,7 +133,7 @@ def test_an_unkind_log_still_gives_a_bundle_that_loads_and_predicts(
 
 
 def test_an_arm_without_cost_is_given_its_prior_and_the_summary_says_so() -> None:
-    policy = train(logs.dataset(logs.hostile()["an arm without cost"]), embedder=embedder())
+    policy = learn(logs.dataset(logs.hostile()["an arm without cost"]), embedder=embedder())
     assert policy.summary["arms_with_prior_cost"] == ["small:single"]
 
 
@@ -141,7 +141,7 @@ def test_the_catalogs_models_stand_before_the_logs() -> None:
     dataset = logs.simulated(60).dataset
     small = next(model for model in described(dataset) if model.name == "small")
     priced = replace(small, input_usd_per_mtok=7.0, tier=3)
-    policy = train(dataset, embedder=embedder(), catalog_models=[priced])
+    policy = learn(dataset, embedder=embedder(), catalog_models=[priced])
     assert priced in policy.models
     assert {model.name for model in policy.models} == {"small", "large"}
 
@@ -159,12 +159,12 @@ def test_the_catalogs_models_stand_before_the_logs() -> None:
 )
 def test_a_log_that_cannot_teach_is_refused_with_the_reason(rows: list[logs.Row], why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
-        train(logs.dataset(rows), embedder=embedder())
+        learn(logs.dataset(rows), embedder=embedder())
 
 
 def test_a_log_that_was_split_by_the_same_hash_before_is_still_judged() -> None:
     made = logs.simulated(300)
     kept = ~holdout(made.texts, 0.3, seed=0)
     rows = [each for each in made.rows if kept[int(each["query_id"][1:])]]
-    figures = train(logs.dataset(rows), embedder=embedder(), seed=0).summary["held_out"]
+    figures = learn(logs.dataset(rows), embedder=embedder(), seed=0).summary["held_out"]
     assert figures["queries"] > 20
