@@ -22,6 +22,7 @@ from router.types import Arm
 from training import drift_arms, drift_mix
 from training.drift_tests import holm
 from training.drift_windows import Kind, Tested, Untold, Window
+from training.threads import one_thread
 
 
 class Severity(IntEnum):
@@ -167,6 +168,7 @@ class Drift:
         }
 
 
+@one_thread()
 def compare(
     reference: Window, current: Window, arms: Sequence[Arm], asked: Asked | None = None
 ) -> Drift:

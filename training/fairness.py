@@ -20,6 +20,7 @@ from training.fairness_figures import Against, Group, Judged, Measure, least_err
 from training.fairness_verdict import Audit, Interval, Shortfall, Slice, Told
 from training.simultaneous import Estimates, estimates, normals
 from training.slices import Facet
+from training.threads import one_thread
 
 ACCURACY_BOUND = 0.02
 
@@ -48,6 +49,7 @@ class Asked:
                 raise InvalidInput(f"{name} is {bound}, below 0", field="bounds")
 
 
+@one_thread()
 def audit(
     candidate: Judged,
     facets: Sequence[Facet],

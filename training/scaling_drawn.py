@@ -18,7 +18,7 @@ from training.scaling_values import Law, ScalingLaws, Step
 _COLOURS = ("#1f5fbf", "#b3261e", "#2e7d32", "#8e5bb5", "#c77700", "#00838f", "#6d4c41", "#c2456b")
 _FLAT = "#9e9e9e"
 _MOST_MODELS, _ACROSS, _MOST_STEPS = 6, 2, 14
-_APART = 1.025
+_APART = 1.02
 
 
 def drawn(found: ScalingLaws) -> list[Drawn]:
@@ -84,8 +84,9 @@ def _laws(laws: Sequence[Law], models: Sequence[str], figure: Figure) -> None:
     names = list(dict.fromkeys(_name(each) for each in laws))
     colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
     for axes, model in zip(every, models, strict=False):
-        for place, each in enumerate(law for law in laws if law.model == model):
-            _law(axes, each, colours[_name(each)], _APART**place)
+        own = [law for law in laws if law.model == model]
+        for place, each in enumerate(own):
+            _law(axes, each, colours[_name(each)], _APART ** (place - (len(own) - 1) / 2))
         axes.set_title(model, fontsize=10)
         _logarithmic(axes)
         axes.set_xlabel("inference compute, single passes")

@@ -22,6 +22,7 @@ from training.benchmark.envelope import Envelope
 from training.scaling_fit import Fitted, growth, power_law, saturating_law
 from training.scaling_groups import LEAST_QUERIES, Ladder, Means, Table, ladders, resampled
 from training.scaling_values import FITTED, Law, Rung, ScalingLaws, Step
+from training.threads import one_thread
 
 RESAMPLES = 400
 _LEAST_COMPUTES = 3
@@ -29,6 +30,7 @@ _LEAST_TO_SATURATE = 4
 _WIDEST_SATURATION = 0.25
 
 
+@one_thread()
 def scaling_laws(
     table: Table,
     *,

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from router.errors import InvalidInput
 from router.types import Floats
 from training.dataset import Indices
+from training.threads import one_thread
 
 TOPICS = 16
 LEAST_SHARED = 5
@@ -20,7 +21,7 @@ LEAST_SHARED = 5
 
 _LEAST_QUERIES = 20
 _NAMED_WORDS = 4
-_FIT_QUERIES = 20_000
+_FIT_QUERIES = 8_000
 _READ_CHARS = 2_000
 _MOST_WORDS = 20_000
 _WORD = r"(?u)\b[^\W\d_]{3,24}\b"
@@ -43,6 +44,7 @@ class Topics:
         return np.asarray((vectors @ self.centers.T - half_squares).argmax(axis=1), np.intp)
 
 
+@one_thread()
 def learn(
     vectors: Floats,
     texts: Sequence[str],
@@ -62,8 +64,8 @@ def learn(
     rng = np.random.default_rng(seed)
     taken = np.sort(rng.permutation(len(vectors))[:_FIT_QUERIES])
     clusters = max(min(count, len(taken) // _LEAST_QUERIES), 1)
-    fitted = MiniBatchKMeans(clusters, n_init=3, random_state=seed, batch_size=2_048)
-    fitted.fit(np.asarray(vectors[taken], np.float64))
+    fitted = MiniBatchKMeans(clusters, n_init=3, random_state=seed, batch_size=1_024)
+    fitted.fit(np.asarray(vectors[taken], np.float32))
     made = Topics(centers=fitted.cluster_centers_, names=("",) * clusters)
     centers = np.asarray(fitted.cluster_centers_, np.float64)
     made = Topics(centers=centers, names=("",) * clusters)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
+from router.bundle.embedder import load_embedder
 from router.policy.embedding import Embedder
 from router.types import Arm, Floats
+from tests.kit.shared_data import SHARED_DATA
 from training.dataset import Dataset, Indices
 from training.drift_windows import Outcomes, Queries, Window
+from training.sources import read
 
 LATENCY_SIGMA = 0.5
 _FOLDS = 2
@@ -32,10 +36,14 @@ class Source:
     latency_s: Floats
     latency_p50_s: Floats
     latency_p95_s: Floats
+    kind: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, dataset: Dataset, embedder: Embedder) -> Source:
-        """The queries that have every arm; latencies that are not recorded are drawn."""
+    def of(cls, dataset: Dataset, embedder: Embedder, kinds: Mapping[str, str]) -> Source:
+        """The queries that have every arm; latencies that are not recorded are drawn.
+
+        `kinds` says by its text from which collection a query is.
+        """
         score, cost = dataset.table("score"), dataset.table("cost_usd")
         full = np.flatnonzero(~np.isnan(score + cost).any(axis=1))
         texts = tuple(dataset.queries[place] for place in full.tolist())
@@ -55,6 +63,7 @@ class Source:
             latency_s=latency,
             latency_p50_s=np.exp(usual),
             latency_p95_s=np.exp(usual + late),
+            kind=tuple(kinds.get(text, "") for text in texts),
         )
 
     def window(
@@ -86,6 +95,15 @@ class Source:
             subject=subject,
         )
         return Window(queries=queries, outcomes=found)
+
+
+@cache
+def shared_source(name: str) -> Source:
+    """The source of a shared table."""
+    table = read(SHARED_DATA / f"{name}.parquet").table
+    kinds = dict(zip(table["query"].to_pylist(), table["dataset"].to_pylist(), strict=True))
+    named = {text: kind or "" for text, kind in kinds.items()}
+    return Source.of(Dataset.from_table(table), load_embedder(), named)
 
 
 def _foretold(vectors: Floats, figures: Floats) -> Floats:
