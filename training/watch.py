@@ -1,6 +1,7 @@
 """The watcher: turn by turn it certifies floors and holds them against arrived outcomes.
 
-outcomes -> monitors -> what changed is told; then one certificate that is missing or has aged
+outcomes -> the canary's verdict; monitors -> what changed is told; then one certificate that is
+missing or has aged
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError, 
 from router.store.arrivals import CONTINUED_WITHIN
 from router.store.promise_seams import MonitorRecord
 from router.store.watching import took_too_long
+from training.canary import DEFAULT
+from training.canary import Plan as CanaryPlan
+from training.watch_canary import CanaryWatch
 from training.watch_certifying import Cut, Subject, inputs, looks_of, write_up
 from training.watch_monitoring import Event, Kept, begun, has_grown, kept_of, record_of
 from training.watch_plan import STATEMENT_TIMEOUT_S, Plan, Policies, Stores, Watched, read_plan
@@ -49,10 +53,17 @@ class Watcher:
     """
 
     def __init__(
-        self, stores: Stores, policies: Policies, *, log: Log, teller: Teller | None = None
+        self,
+        stores: Stores,
+        policies: Policies,
+        *,
+        log: Log,
+        teller: Teller | None = None,
+        canary: CanaryPlan = DEFAULT,
     ) -> None:
         self._stores, self._policies, self._log = stores, policies, log
         self._teller = teller or Teller(None)
+        self._canary = CanaryWatch(stores, log=log, plan=canary)
         self._plan: Plan | None = None
         self._revisions: object = None
         self._resting: dict[tuple[str, str], datetime] = {}
@@ -71,6 +82,7 @@ class Watcher:
         """
         horizon = self._stores.arrivals.horizon()
         plan = self._read()
+        self._canary.guarded_turn(horizon, self._teller, now)
         if plan is None:
             return Turn(certified=(), changed=(), more=False)
         changed: list[Event] = []

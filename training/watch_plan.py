@@ -11,6 +11,7 @@ from router.loading import bind, registered
 from router.policy.policy import Learned, Policy, static_policy
 from router.slo import AccuracyScope, Slo
 from router.store.arrivals import PostgresArrivals
+from router.store.canaries import PostgresCanaries
 from router.store.catalog import PostgresCatalog
 from router.store.changes import PostgresChanges
 from router.store.engine import DatabaseRole, connect
@@ -31,7 +32,7 @@ STATEMENT_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """What the watcher reads and writes."""
+    """What the watcher reads and writes; `switch` is the registry in a role that writes."""
 
     tenants: PostgresTenants
     slos: PostgresSlos
@@ -43,6 +44,8 @@ class Stores:
     arrivals: PostgresArrivals
     watching: PostgresWatching
     webhooks: PostgresWebhooks
+    canaries: PostgresCanaries
+    switch: PostgresRegistry
 
 
 @contextmanager
@@ -71,6 +74,8 @@ def opened(dsn: str) -> Iterator[Stores]:
             arrivals=PostgresArrivals(trainer),
             watching=PostgresWatching(trainer),
             webhooks=PostgresWebhooks(trainer),
+            canaries=PostgresCanaries(trainer),
+            switch=PostgresRegistry(trainer),
         )
     finally:
         changes.close()

@@ -77,6 +77,16 @@ class Teller:
         nobody = {str(event["id"]) for tenant_id, event in untold if not self.tells(tenant_id)}
         return nobody.union(*(each.taken for each in rounds))
 
+    def tell_installation(self, events: Sequence[Event], now: datetime, warn: Warn) -> set[str]:
+        """The ids of the events, which are of no tenant, that need no more telling."""
+        if self._installation is None:
+            return {str(event["id"]) for event in events}
+        told = _Round(webhook=self._installation, owner=None, events=list(events))
+        told.run(now)
+        if told.failure is not None:
+            warn("webhook failed", event_id=events[len(told.taken)]["id"], why=told.failure)
+        return set(told.taken)
+
     def _rounds(self, untold: Untold) -> Iterator[_Round]:
         made: dict[UUID | None, _Round] = {}
         for tenant_id, event in untold:

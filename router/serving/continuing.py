@@ -165,7 +165,7 @@ class Continuing:
 
     def _plan(self, attempt: Attempt, before: list[Row], slo: Slo) -> Mapping[str, Any]:
         """The columns of the attempts table that the policy decides."""
-        state = self._current.state
+        state = self._current.state.that_decided(attempt.decision["policy_version"])
         step, reason = self._step(attempt, before, slo, state)
         arm = arm_of(attempt.arm)
         key = None if step is None or step.next_index is None else state.keys[step.next_index]

@@ -51,6 +51,10 @@ class Bundles:
             self._kept.move_to_end(digest)
             return self._kept[digest]
 
+    def knows(self, record: PolicyRecord) -> bool:
+        """Whether `learned` has it at once."""
+        return record.bundle_sha256 in self._kept
+
     def _load(self, record: PolicyRecord) -> Learned:
         from router.bundle.trial import Hangs  # noqa: PLC0415 (no policy, no need of it)
         from router.loading import registered  # noqa: PLC0415
@@ -71,6 +75,7 @@ class Reloader:
 
     A refused bundle changes nothing: the policy in service goes on, or the static one
     when there is none. One that could not be tried is tried again every second meanwhile.
+    No policy waits for a canary's bundle, and a refused one leaves the active policy alone.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Reloader:
         self._serving: tuple[int, Learned] | None = None
         self._waiting = False
         self.current = Current(self._load())
+        self._waiting |= self._tried() is not None
         tenants.load_known()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="reload", daemon=True)
@@ -138,8 +144,44 @@ class Reloader:
                 refresh()
                 self._seen |= {topic: revisions[topic] for topic in topics & changed}
         if self._waiting or changed.intersection(_FOLLOWED):
-            self.current.state = self._load()
+            self._swap()
             self._seen |= {topic: revisions[topic] for topic in _FOLLOWED if topic in revisions}
+
+    def _swap(self) -> None:
+        state, record = self._load(), self._tried()
+        if record is not None and not self._bundles.knows(record):
+            self.current.state = state
+        self.current.state = self._with_canary(state, record)
+
+    def _tried(self) -> PolicyRecord | None:
+        """The canary that decides; one in the shadow does not."""
+        record = self._registry.on_trial()
+        return record if record is not None and record.share else None
+
+    def _with_canary(self, state: State, record: PolicyRecord | None) -> State:
+        """The state with the canary beside, if there is one that can be served."""
+        canary = None
+        if record is not None and state.catalog.arms:
+            canary = self._canary(record, state.catalog)
+        share = record.share or 0.0 if record is not None and canary is not None else 0.0
+        self._metrics.canary_version.set(canary.version if canary else 0)
+        self._metrics.canary_share.set(share)
+        if canary is not None:
+            self._log.info("canary serves", policy=canary.version, share=share)
+        return State.of(state.policy, state.catalog, canary, share)
+
+    def _canary(self, record: PolicyRecord, catalog: Catalog) -> Policy | None:
+        from router.loading import bind  # noqa: PLC0415
+
+        try:
+            return bind(self._bundles.learned(record), catalog, record.version)
+        except BundleRefused as error:
+            self._metrics.refused_bundles.inc()
+            self._log.error("canary refused", policy=record.version, why=error.message)
+        except Unavailable as error:
+            self._waiting = True
+            self._log.warning("canary waits", policy=record.version, why=error.message)
+        return None
 
     def _load(self) -> State:
         catalog = self._catalog.read()

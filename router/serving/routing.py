@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from router.conditions import Conditions
 from router.errors import Infeasible, LeadlineError, NotFound
 from router.explanation import Explanation
-from router.ids import decision_id, time_of
+from router.ids import decision_id, time_of, uuid7
 from router.pipeline import Case, decide_many
+from router.policy.canary import unit_of
 from router.policy.explain import LEAST_ROWS, explain
 from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
 from router.serving.clock import Clock, utc_now
+from router.serving.grouping import Group, same
 from router.serving.rows import alternatives, decision_row, dump, read, reply
 from router.serving.state import Current, State
 from router.serving.surroundings import Surroundings
@@ -24,7 +25,7 @@ from router.serving.telemetry import Metrics
 from router.serving.tenants import NamedSlos
 from router.slo import Slo
 from router.store.seams import Kind, Outbox, Record
-from router.types import Bounds, Decision, Identity
+from router.types import Decision, Identity
 from router.v1.router_pb2 import RouteRequest, RouteResponse
 
 DEFAULT_SLO = "default"
@@ -37,22 +38,6 @@ class Waiting:
     question: Asked
     caller: Identity
     slos: NamedSlos
-
-
-@dataclass(slots=True, kw_only=True)
-class _Group:
-    """Requests that are decided together: what they share, their places and their cases."""
-
-    slo: Slo
-    bounds: Bounds
-    conditions: Conditions
-    places: list[int] = field(default_factory=list, compare=False)
-    cases: list[Case] = field(default_factory=list, compare=False)
-
-    def add(self, place: int, case: Case) -> None:
-        """Takes one more request in."""
-        self.places.append(place)
-        self.cases.append(case)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,6 +90,34 @@ class Routing:
         (REQUEST_ID_REUSED) in its place when it came with another body.
         """
         state, now = self._current.state, self._clock()
+        if state.canary is None:
+            return self._answer(waiting, state, now)
+        tried = [place for place, each in enumerate(waiting) if _is_tried(each, state, now)]
+        replies = self._try(waiting, tried, state, now)
+        left = [place for place in range(len(waiting)) if place not in replies]
+        ours = self._answer([waiting[place] for place in left], state, now) if left else []
+        replies |= zip(left, ours, strict=True)
+        return [replies[place] for place in range(len(waiting))]
+
+    def _try(
+        self, waiting: Sequence[Waiting], places: Sequence[int], state: State, now: datetime
+    ) -> dict[int, RouteResponse | LeadlineError]:
+        """The canary's replies at their places; none where it fails, which ends it here."""
+        if not places or state.canary is None:
+            return {}
+        try:
+            ours = self._answer([waiting[place] for place in places], state.canary, now)
+        except Exception:  # noqa: BLE001 (the active policy answers)
+            self._metrics.canary_failures.inc()
+            if self._current.state is state:
+                self._current.state = replace(state, canary=None, share=0.0)
+            return {}
+        return dict(zip(places, ours, strict=True))
+
+    def _answer(
+        self, waiting: Sequence[Waiting], state: State, now: datetime
+    ) -> list[RouteResponse | LeadlineError]:
+        """The replies of one policy."""
         predicted = state.policy.predict([each.question.query.text for each in waiting])
         drafts = self._drafts(waiting, predicted, state, now)
         made = [draft for draft in drafts if isinstance(draft, _Draft)]
@@ -148,14 +161,14 @@ class Routing:
         where budgets are, each is decided alone, since it leaves less to the next.
         """
         drafts: dict[int, _Draft | RouteResponse | LeadlineError] = {}
-        groups: list[_Group] = []
+        groups: list[Group] = []
         for place, (each, known) in enumerate(zip(waiting, predicted, strict=True)):
             try:
                 group = self._group(each, state, now)
             except LeadlineError as error:
                 drafts[place] = self._instead(each, error, state)
                 continue
-            known_group = None if group.slo.budgets_usd else _same(group, groups)
+            known_group = None if group.slo.budgets_usd else same(group, groups)
             (known_group or group).add(place, self._case(each, known, now))
             if group.slo.budgets_usd:
                 drafts |= self._decide(group, waiting, state)
@@ -165,12 +178,12 @@ class Routing:
             drafts |= self._decide(group, waiting, state)
         return [drafts[place] for place in range(len(waiting))]
 
-    def _group(self, waiting: Waiting, state: State, now: datetime) -> _Group:
+    def _group(self, waiting: Waiting, state: State, now: datetime) -> Group:
         question, tenant_id = waiting.question, waiting.caller.tenant_id
         slo = self.slo(question.slo_name, waiting.slos)
         version = state.policy.version
         conditions = self._surroundings.conditions(tenant_id, slo, question, version, now)
-        return _Group(slo=slo, bounds=question.bounds, conditions=conditions)
+        return Group(slo=slo, bounds=question.bounds, conditions=conditions)
 
     def _case(self, waiting: Waiting, known: Predicted, now: datetime) -> Case:
         """Decides at the time of the id, which a caller may have set, on what holds now."""
@@ -186,7 +199,7 @@ class Routing:
         )
 
     def _decide(
-        self, group: _Group, waiting: Sequence[Waiting], state: State
+        self, group: Group, waiting: Sequence[Waiting], state: State
     ) -> dict[int, _Draft | RouteResponse | LeadlineError]:
         """The drafts of a group by their places."""
         slo, conditions = group.slo, group.conditions
@@ -271,9 +284,12 @@ class Routing:
         return found if found is not None and found.digest == question.digest else None
 
 
-def _same(group: _Group, groups: Sequence[_Group]) -> _Group | None:
-    """The one of some groups that shares all with this one."""
-    return next((other for other in groups if other == group), None)
+def _is_tried(waiting: Waiting, state: State, now: datetime) -> bool:
+    """Whether the canary decides: users and conversations stay on one side, and so do retries."""
+    question = waiting.question
+    unit = unit_of(question.conversation_id, question.subject)
+    unit = unit or str(question.request_id or uuid7(now))
+    return state.side(waiting.caller.tenant_id, unit) is not state
 
 
 def _explained(question: Asked, decision: Decision, state: State, known: Predicted) -> Explanation:

@@ -99,6 +99,23 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.canary_version = Gauge(
+            "leadline_canary_version",
+            "Version of the policy that is tried beside the active one; 0 where none is",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.canary_share = Gauge(
+            "leadline_canary_share",
+            "The share of the traffic that the canary decides",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.canary_failures = Counter(
+            "leadline_canary_failures",
+            "Faults of a canary, each of which ended it in a worker until the next reload",
+            registry=registry,
+        )
         self._slowdown = Gauge(
             "leadline_backend_slowdown",
             "Recent latency of a model over what is predicted",

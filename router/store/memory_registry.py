@@ -70,6 +70,10 @@ class MemoryRegistry:
         """As the seam says."""
         return self._in_state(PolicyState.ACTIVE)
 
+    def on_trial(self) -> PolicyRecord | None:
+        """As the seam says."""
+        return self._in_state(PolicyState.CANARY)
+
     def bundle(self, version: int) -> bytes:
         """As the seam says."""
         if version not in self._bundles:

@@ -28,7 +28,7 @@ _OPEN = (PolicyState.CANDIDATE, PolicyState.REJECTED)
 class PostgresRegistry:
     """The Registry seam.
 
-    Registering takes the trainer's or the admin role, switching the admin role.
+    Writing takes the trainer's or the admin role.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -67,6 +67,11 @@ class PostgresRegistry:
         """As the seam says."""
         with transaction(self._engine) as connection:
             return _in_state(connection, PolicyState.ACTIVE)
+
+    def on_trial(self) -> PolicyRecord | None:
+        """As the seam says."""
+        with transaction(self._engine) as connection:
+            return _in_state(connection, PolicyState.CANARY)
 
     def bundle(self, version: int) -> bytes:
         """As the seam says."""

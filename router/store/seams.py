@@ -141,6 +141,9 @@ class Registry(Protocol):
     def active(self) -> PolicyRecord | None:
         """The policy that serves, or None: the static fallback does."""
 
+    def on_trial(self) -> PolicyRecord | None:
+        """The canary, or None."""
+
     def bundle(self, version: int) -> bytes:
         """The bundle archive. Raises NotFound (POLICY_NOT_FOUND)."""
 

@@ -305,9 +305,11 @@ class TestRegistry:
         for share in (0.0, 0.01, 0.05):
             tried = store.registry.canary(two, share=share, actor="test")
             assert (tried.state, tried.share) == (PolicyState.CANARY, share)
+            assert store.registry.on_trial() == tried
             assert store.registry.canary(two, share=share, actor="test") == tried
         active = store.registry.promote(two, actor="test")
         assert (active.state, active.share) == (PolicyState.ACTIVE, None)
+        assert store.registry.on_trial() is None
         states = {record.version: record.state for record in store.registry.records()}
         assert states == {one: PolicyState.PREVIOUS, two: PolicyState.ACTIVE}
 

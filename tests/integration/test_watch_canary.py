@@ -1,0 +1,252 @@
+"""The watcher and canaries on real Postgres: worse ones are rolled back, good ones go on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from router.ids import uuid7
+from router.policy.canary import place_of
+from router.store.seams import Record
+from router.types import PolicyRecord, PolicyState
+from tests.kit import serving_bundles
+from tests.kit.postgres import rows
+from tests.kit.records import decision, outcome
+from tests.kit.server import Admin
+from tests.kit.watching import CATALOG, World, receiver, world
+from training.watch import Watcher
+from training.watch_canary import FOLLOWED_AFTER
+from training.watch_webhook import Webhook
+
+SHARE = 0.25
+
+
+@dataclass(slots=True)
+class Tried:
+    """A canary beside policy 1, and decisions of both that the tests make up."""
+
+    acme: World
+    admin: Admin
+    version: int
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
+
+    def decided(self, count: int, *, at: datetime, units: bool = False) -> list[Record]:
+        """Decisions a millisecond apart; chance, or the place of its unit, gives each its side."""
+        found = []
+        for number in range(count):
+            unit = f"user {self.rng.integers(1 << 60)}" if units else ""
+            place = place_of(self.version, self.acme.tenant_id, unit)
+            canary = (place if units else self.rng.random()) < SHARE
+            made: dict[str, Any] = {
+                "policy_version": self.version if canary else self.acme.policy_version,
+                "policy_source": "learned",
+                "subject": unit or None,
+                "decision_id": uuid7(at + timedelta(milliseconds=number)),
+            }
+            found.append(decision(self.acme.tenant_id, **made))
+        self.acme.ship(found)
+        return found
+
+    def is_canary(self, record: Record) -> bool:
+        return b'"policy_version":%d,' % self.version in record.row
+
+    def told(self, decided: list[Record], *, canary: float, active: float, **known: Any) -> None:
+        """Reports outcomes; each side is right with its own probability."""
+        for each in (False, True):
+            ours = [record for record in decided if self.is_canary(record) is each]
+            right = self.rng.random(len(ours)) < (canary if each else active)
+            self.acme.ship(
+                [
+                    outcome(record, score=float(score), **known)
+                    for record, score in zip(ours, right, strict=True)
+                ]
+            )
+
+    @property
+    def record(self) -> PolicyRecord:
+        return next(each for each in self.admin.registry.records() if each.version == self.version)
+
+    def audited(self) -> list[tuple[str, str]]:
+        query = "select action, comment from audit_log where actor = 'watcher' order by entry_id"
+        return [(str(action), str(comment)) for action, comment in rows(self.acme.dsn, query)]
+
+
+@pytest.fixture
+def tried(dsn: str) -> Iterator[Tried]:
+    with world(dsn) as acme, Admin(dsn) as admin:
+        archive = serving_bundles.bundle(CATALOG, trees=5)
+        version = admin.registry.register(archive, {}, actor="test").version
+        admin.registry.canary(version, share=SHARE, actor="test")
+        yield Tried(acme, admin, version)
+
+
+def begin(watcher: Watcher) -> datetime:
+    """The watcher's first look; returns when decisions begin to count."""
+    now = datetime.now(UTC)
+    watcher.turn(now)
+    return now + FOLLOWED_AFTER + timedelta(seconds=1)
+
+
+def later(**by: float) -> datetime:
+    return datetime.now(UTC) + timedelta(**(by or {"minutes": 5}))
+
+
+def test_a_worse_canary_is_rolled_back_audited_and_told_once(tried: Tried) -> None:
+    with receiver() as hook, tried.acme.watcher(Webhook(hook.url, "a long secret")) as watcher:
+        decided = tried.decided(1_200, at=begin(watcher))
+        tried.told(decided, canary=0.5, active=0.9)
+        for _ in range(3):
+            watcher.turn(later())
+    assert tried.record.state is PolicyState.REJECTED
+    active = tried.admin.registry.active()
+    assert active is not None
+    assert active.version == tried.acme.policy_version
+    [(action, why)] = tried.audited()
+    assert action == "policies.reject"
+    assert why.startswith("worse: accuracy -0.")
+    assert why.endswith(f" after {sum(map(tried.is_canary, decided)):,} canary decisions")
+    [post] = hook.posts
+    assert (post.event["kind"], post.event["verdict"]) == ("canary", "rollback")
+    assert post.event["policy_version"] == tried.version
+    assert (tried.record.canary or {})["verdict"] == "rollback"
+
+
+def test_what_is_known_of_costs_and_failures_ends_a_canary_too(tried: Tried) -> None:
+    with tried.acme.watcher() as watcher:
+        decided = tried.decided(800, at=begin(watcher))
+        for each, cost in ((False, 0.001), (True, 0.003)):
+            ours = [record for record in decided if tried.is_canary(record) is each]
+            tried.acme.ship([outcome(record, cost_usd=cost) for record in ours])
+        watcher.turn(later())
+    assert tried.record.state is PolicyState.REJECTED
+    assert "worse: cost_usd +2.00e-03" in tried.audited()[0][1]
+
+
+def test_an_equal_canary_is_promoted_once_it_is_sure_and_had_its_time(tried: Tried) -> None:
+    with tried.acme.watcher() as watcher:
+        decided = tried.decided(6_000, at=begin(watcher), units=True)
+        tried.told(decided, canary=0.95, active=0.9, cost_usd=0.001, latency_s=1.0)
+        watcher.turn(later())
+        assert "0:04" in (tried.record.canary or {})["why"]
+        watcher.turn(later(hours=3))
+    assert tried.record.state is PolicyState.ACTIVE
+    [(action, why)] = tried.audited()
+    assert action == "policies.promote"
+    assert "accuracy +0.0" in why
+
+
+def test_without_outcomes_a_canary_stays_and_says_so(tried: Tried) -> None:
+    with tried.acme.watcher() as watcher:
+        tried.decided(6_000, at=begin(watcher))
+        watcher.turn(later(days=2))
+    assert tried.record.state is PolicyState.CANARY
+    assert "report outcomes" in (tried.record.canary or {})["why"]
+    assert (tried.record.canary or {})["verdict"] == "wait"
+
+
+def test_a_users_many_decisions_count_once(tried: Tried) -> None:
+    with tried.acme.watcher() as watcher:
+        at = begin(watcher)
+        same = [
+            decision(
+                tried.acme.tenant_id,
+                subject="one user",
+                policy_version=tried.version,
+                policy_source="learned",
+                decision_id=uuid7(at + timedelta(milliseconds=number)),
+            )
+            for number in range(300)
+        ]
+        tried.acme.ship(same)
+        tried.told(same, canary=0.0, active=0.0)
+        watcher.turn(later())
+    found = tried.record.canary or {}
+    assert (found["decisions"], found["outcomes"]) == (300, 1)
+
+
+def test_decisions_under_a_floor_that_only_one_side_has_certified_are_not_compared(
+    tried: Tried,
+) -> None:
+    promise = {"certificate_id": "c", "value_usd": 0.5, "monitor": "holding"}
+    with tried.acme.watcher() as watcher:
+        at, made = begin(watcher), []
+        for number in range(600):
+            canary = tried.rng.random() < SHARE
+            made.append(
+                decision(
+                    tried.acme.tenant_id,
+                    slo_name="chat",
+                    policy_version=tried.version if canary else tried.acme.policy_version,
+                    policy_source="learned",
+                    conditions={"promise": {**promise, "value_usd": None if canary else 0.5}},
+                    decision_id=uuid7(at + timedelta(milliseconds=number)),
+                )
+            )
+        tried.acme.ship(made)
+        tried.told(made, canary=0.1, active=0.9)
+        watcher.turn(later())
+    found = tried.record.canary or {}
+    assert (tried.record.state, found["apart"], found["outcomes"]) == (PolicyState.CANARY, 600, 0)
+
+
+def test_a_share_set_by_hand_begins_a_step_and_another_active_policy_begins_anew(
+    tried: Tried,
+) -> None:
+    with tried.acme.watcher() as watcher:
+        tried.told(tried.decided(200, at=begin(watcher)), canary=0.9, active=0.9)
+        watcher.turn(later())
+        before = tried.record.canary or {}
+        tried.admin.registry.canary(tried.version, share=0.5, actor="test")
+        watcher.turn(later())
+        stepped = tried.record.canary or {}
+        assert stepped["shares"] == [0.25, 0.5]
+        assert (stepped["decisions"], stepped["at_share"]) == (before["decisions"], 0)
+        tried.acme.promote(trees=7)
+        watcher.turn(later())
+    assert (tried.record.canary or {})["decisions"] == 0
+    assert (tried.record.canary or {})["active"] == tried.acme.policy_version
+
+
+KILLED = """
+    import sys
+    from datetime import UTC, datetime, timedelta
+    from router.serving.telemetry import configure_logs, logger
+    from training.watch import Watcher
+    from training.watch_plan import Policies, opened
+
+    configure_logs("error")
+    with opened(sys.argv[1]) as stores:
+        watcher = Watcher(stores, Policies(stores, {}), log=logger())
+        while True:
+            watcher.turn(datetime.now(UTC) + timedelta(minutes=5))
+            print("turned", flush=True)
+"""
+
+
+def test_kill_9_of_the_watcher_counts_nothing_twice_and_the_next_one_goes_on(tried: Tried) -> None:
+    with tried.acme.watcher() as watcher:
+        at = begin(watcher)
+    command, total = [sys.executable, "-c", textwrap.dedent(KILLED), tried.acme.dsn], 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as one:
+        assert one.stdout is not None
+        for number in range(3):
+            decided = tried.decided(100, at=at + timedelta(seconds=number))
+            tried.told(decided, canary=0.7, active=0.7)
+            total += sum(map(tried.is_canary, decided))
+            one.stdout.readline()
+        one.kill()
+    with tried.acme.watcher() as watcher:
+        watcher.turn(later())
+        found = tried.record.canary or {}
+        assert (found["decisions"], found["outcomes"]) == (total, total)
+        tried.told(tried.decided(1_200, at=at + timedelta(seconds=9)), canary=0.2, active=0.9)
+        watcher.turn(later())
+    assert tried.record.state is PolicyState.REJECTED
