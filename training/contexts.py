@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -58,6 +58,12 @@ class Encoded:
             vectors=values[:, split:],
             words=_buckets([context.words for context in found]),
             embedder=embedder,
+        )
+
+    def take(self, which: Indices) -> Encoded:
+        """The queries at indices."""
+        return replace(
+            self, texts=self.texts[which], vectors=self.vectors[which], words=self.words[which]
         )
 
     @property

@@ -19,7 +19,7 @@ from router.types import Floats, Mask
 
 REQUIRED = ("query_id", "query", "model", "strategy")
 _NAMES = ("query_id", "model", "strategy")
-_TEXTS = ("dataset", "answer", "tenant", "decision_id")
+_TEXTS = ("dataset", "answer", "tenant", "decision_id", "subject")
 _COUNTS = ("input_tokens", "output_tokens", "sample_idx")
 
 SCHEMA = pa.schema(
@@ -31,10 +31,12 @@ SCHEMA = pa.schema(
     + [(name, pa.large_string()) for name in ("answer", "tenant")]
     + [("occurred_at", pa.timestamp("us", tz="UTC")), ("propensity", pa.float64())]
     + [("decision_id", pa.large_string()), ("score_weight", pa.float64())]
+    + [("subject", pa.large_string())]
 )
 """The contract's columns (design 4.1); only those of REQUIRED are never null.
 
 `score_weight` is how many scores of its kind a row's score stands for, beside propensity.
+`subject` is a hash of who asked, by which splits keep people apart.
 """
 
 Numbers = NDArray[np.int64]

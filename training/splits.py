@@ -17,13 +17,18 @@ def holdout(texts: Sequence[str], share: float, seed: int = 0) -> Mask:
 
 
 def held_out(dataset: Dataset, share: float, seed: int = 0) -> Mask:
-    """The holdout of a dataset, shape (q,); nobody, where a side would have no scored row.
+    """The holdout of a dataset, shape (q,); nobody, where a side would have no scored row."""
+    held = held_texts(dataset.queries, share, seed)
+    scored = held[dataset.rows.query[dataset.scored]]
+    return held if scored.any() and not scored.all() else np.zeros_like(held)
+
+
+def held_texts(texts: Sequence[str], share: float, seed: int) -> Mask:
+    """Which texts (n,) are held out for figures.
 
     It does not follow `holdout`, by which the log itself may have been split before.
     """
-    held = _uniform(dataset.queries, f"held out {seed}") < share
-    scored = held[dataset.rows.query[dataset.scored]]
-    return held if scored.any() and not scored.all() else np.zeros_like(held)
+    return _uniform(texts, f"held out {seed}") < share
 
 
 def folds(texts: Sequence[str], count: int, seed: int = 0) -> Indices:
@@ -31,9 +36,19 @@ def folds(texts: Sequence[str], count: int, seed: int = 0) -> Indices:
     return np.asarray(_uniform(texts, f"folds {seed}") * count, dtype=np.intp)
 
 
+def coins(names: Sequence[str], seed: int) -> Mask:
+    """A fair coin per name, shape (n,), that falls the same every time."""
+    return _uniform(names, f"coin {seed}") < 0.5
+
+
+def normalised(text: str) -> str:
+    """What texts that differ in case or white space alone share."""
+    return " ".join(text.split()).casefold()
+
+
 def _uniform(texts: Sequence[str], salt: str) -> Floats:
-    """A number in [0, 1) per text; texts that differ in case or white space share it."""
-    return np.array([_hash(" ".join(text.split()).casefold(), salt) for text in texts])
+    """A number in [0, 1) per text; normalised texts decide."""
+    return np.array([_hash(normalised(text), salt) for text in texts])
 
 
 def _hash(text: str, salt: str) -> float:

@@ -27,13 +27,15 @@ SCHEMA = pa.schema(
         pa.field("sources", pa.list_(pa.string())),
         pa.field("scores", pa.list_(pa.float64())),
         pa.field("delays_s", pa.list_(pa.float64())),
+        pa.field("subject", pa.string()),
     ]
 )
 """The outcome log's columns, without a score, and what targets need besides.
 
 `failed` tells that the newest report which ran the backend has an error. `sources` names
 each source once, `scores` has its mean score, `delays_s` how long after the decision its
-first one was known. `predicted_accuracy` is the picked arm's at the time.
+first one was known. `predicted_accuracy` is the picked arm's at the time. `subject` is a
+hash of the tenant and who asked it, or of the conversation where nobody was named.
 """
 
 # What happened before a place in the order of arrival, so that a second read finds the same.
@@ -91,7 +93,10 @@ select d.query_id, d.query,
     case made.attempt when 0 then cast(d.predictions -> 'accuracy' ->> place.index as real) end
         as predicted_accuracy,
     d.novelty, d.policy_source = 'import' as imported, coalesce(known.failed, false) as failed,
-    heard.sources, heard.scores, heard.delays_s
+    heard.sources, heard.scores, heard.delays_s,
+    encode(sha256(convert_to(cast(made.tenant_id as text) || ' ' || coalesce(
+        'subject ' || d.subject, 'conversation ' || d.conversation_id
+    ), 'UTF8')), 'hex') as subject
 from made
 join decided d on d.tenant_id = made.tenant_id and d.occurred_at = made.decided_at
     and d.decision_id = made.decision_id
