@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.commands.options import Dsn, JsonFlag, settings
+from router.commands.options import Dsn, JsonFlag, duration, settings
 from router.commands.output import print_json, progress
 from training import certificate_commands, log_commands
 from training.benchmark.commands import benchmark
 from training.log_commands import SkipBadRows
+from training.run_commands import training_runs
+from training.schedule_command import schedule
 from training.shown import left_out, tell, tell_adapted
 from training.watch_command import watch
 
 if TYPE_CHECKING:
+    from router.commands.logged import Logger
     from router.settings import Settings
-    from training.runs import Options
+    from training.room import Options
 
-STEPS, ADAPTING_STEPS = 8, 5
+STEPS, DATABASE_STEPS, ADAPTING_STEPS = 7, 13, 5
 
 LogFile = Annotated[
     Path | None,
@@ -45,6 +50,13 @@ Seed = Annotated[
 Holdout = Annotated[
     float, typer.Option("--holdout", min=0.05, max=0.5, help="Share of queries for the figures.")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for a run that is under way, instead of leaving.")
+]
+ResumeWithin = Annotated[
+    str,
+    typer.Option("--resume-within", help="How old a run that was broken off may be to go on."),
+]
 
 
 def groups(app: typer.Typer) -> None:
@@ -52,6 +64,8 @@ def groups(app: typer.Typer) -> None:
     app.command("train")(train)
     app.command("benchmark")(benchmark)
     app.command("watch")(watch)
+    app.command("schedule")(schedule)
+    app.command("training-runs")(training_runs)
     app.add_typer(log_commands.app, name="logs")
     app.add_typer(certificate_commands.app, name="certificates")
 
@@ -64,13 +78,16 @@ def train(
     skip_bad_rows: SkipBadRows = False,
     seed: Seed = 0,
     holdout: Holdout = 0.2,
+    wait: Wait = False,
+    resume_within: ResumeWithin = "12h",
     dsn: Dsn = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Learns a policy, from the database or from an outcome log with no database at all.
 
-    From the database the policy is registered as a candidate; nothing serves it before it
-    is promoted.
+    From the database, where one run at a time learns from all tenants, the policy is
+    registered as a candidate; nothing serves it before it is promoted. A run that was broken
+    off goes on where it was when the command is given again.
 
     Examples: leadline train
 
@@ -83,13 +100,14 @@ def train(
     if log is None and out is not None:
         raise typer.BadParameter("goes with --log; from the database, policies are registered")
     config = settings(dsn=dsn)
-    steps = STEPS if adapt is None else ADAPTING_STEPS
+    within = _within(resume_within)
+    steps = DATABASE_STEPS if log is None else STEPS if adapt is None else ADAPTING_STEPS
     with _options(config, seed=seed, holdout=holdout, steps=steps) as options:
         if log is not None and adapt is not None:
             place = out or Path("adapted")
             found = _adapted(log, adapt, place, options, config=config, skip_bad_rows=skip_bad_rows)
         elif log is None:
-            found = _from_database(dsn, options)
+            found = _from_database(config, options, wait=wait, resume_within=within)
         else:
             found = _from_log(log, out or Path("policy"), options, skip_bad_rows=skip_bad_rows)
     if as_json:
@@ -100,38 +118,56 @@ def train(
         tell(found)
 
 
+def _within(text: str) -> timedelta:
+    try:
+        return duration(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint="--resume-within") from None
+
+
 @contextmanager
 def _options(config: Settings, *, seed: int, holdout: float, steps: int) -> Iterator[Options]:
     from router.bundle.signing import SigningKey  # noqa: PLC0415
     from router.commands.database import operator  # noqa: PLC0415
     from router.trust import SIGNING_KEY  # noqa: PLC0415
-    from training.runs import Options  # noqa: PLC0415
+    from training.room import Options  # noqa: PLC0415
 
-    key = SigningKey.load_or_create(config.state_dir / SIGNING_KEY)
+    key, log = SigningKey.load_or_create(config.state_dir / SIGNING_KEY), _log(config)
     with progress() as shown:
         task = shown.add_task("reading", total=steps)
 
         def step(name: str) -> None:
             shown.update(task, description=name, advance=1)
+            log.info("training", step=name)
 
         yield Options(seed=seed, share=holdout, key=key, actor=operator(), progress=step)
 
 
-def _from_database(dsn: str, options: Options) -> dict[str, Any]:
-    from datetime import UTC, datetime  # noqa: PLC0415
+def _log(config: Settings) -> Logger:
+    """Lines for whoever runs it unwatched; on a terminal the progress tells."""
+    from router.commands.logged import lines  # noqa: PLC0415
 
+    return lines("error" if sys.stderr.isatty() else config.log_level)
+
+
+def _from_database(
+    config: Settings, options: Options, *, wait: bool, resume_within: timedelta
+) -> dict[str, Any]:
     from router.commands.database import database  # noqa: PLC0415
-    from training.runs import train_from_database  # noqa: PLC0415
+    from training.nightly import RESULTS, Manner, train_from_database  # noqa: PLC0415
 
-    with database(dsn) as opened:
-        done = train_from_database(opened.dsn, options, now=datetime.now(UTC))
+    where = config.dsn.get_secret_value() if config.dsn else ""
+    directory = config.state_dir / RESULTS
+    manner = Manner(directory=directory, resume_within=resume_within, wait=wait)
+    with database(where) as opened:
+        done = train_from_database(opened.dsn, options, manner, now=datetime.now(UTC))
     version = done.record.version
     return {
         "version": version,
         "state": done.record.state,
         "bundle_sha256": done.record.bundle_sha256,
         **left_out(done.log),
-        **done.policy.summary,
+        **done.summary,
         "next": f"leadline policies promote {version}",
     }
 

@@ -6,25 +6,30 @@ dataset -> split -> models, out of fold -> calibration, trade-offs, evidence -> 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
 
 from router.bundle.embedder import describe_embedder
 from router.bundle.manifest import Manifest
 from router.bundle.signing import SigningKey
 from router.bundle.writer import write
 from router.policy.embedding import Embedder
-from router.types import Model
+from router.types import Mask, Model
 from training.contexts import Encoded
 from training.dataset import Dataset
 from training.learner import Learner, Progress
 from training.models import described, known
 from training.recipe import WHOLE, Recipe
 from training.samples import Samples
+from training.sides import Sides
 from training.splits import folds, held_out
-from training.targets import Trained, adjust, check, figures, trained
+from training.targets import Adjusted, Trained, adjust, check, figures, trained
 from training.threads import one_thread
 
 FOLDS = 5
@@ -34,7 +39,82 @@ def quiet(_step: str) -> None:
     """Progress that nobody watches."""
 
 
-@one_thread()
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A dataset with the queries (q,) that are held out of it, and how they were chosen."""
+
+    dataset: Dataset
+    held: Mask
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: pa.Table, sides: Sides) -> Self:
+        """The rows of a log's table that stand on either side."""
+        dataset = Dataset.from_table(table.filter(pa.array(sides.kept | sides.held)))
+        texts = set(table["query"].filter(pa.array(sides.held)).unique().to_pylist())
+        held = np.array([text in texts for text in dataset.queries], bool)
+        return cls(dataset=dataset, held=held, figures={"split": sides.figures})
+
+
+@dataclass(kw_only=True)
+class Learning:
+    """What all fits of one policy share; the same inputs give the same policy, bit for bit."""
+
+    embedder: Embedder
+    catalog_models: Sequence[Model] | None = None
+    seed: int = 0
+    recipe: Recipe = WHOLE
+    samples: Samples | None = None
+    progress: Progress = quiet
+
+    def __post_init__(self) -> None:
+        self._known: tuple[tuple[str, ...], Encoded] | None = None
+
+    @one_thread()
+    def judged(self, part: Part) -> Trained:
+        """A policy that has seen no held-out query; its figures are what it reaches on them."""
+        dataset = self._weighed(part.dataset)
+        kept = replace(dataset, rows=dataset.rows.take(~part.held[dataset.rows.query]))
+        encoded, learner = self._fitted(kept)
+        self.progress("held-out queries")
+        adjusted = self._adjusted(kept, learner)
+        forecast = learner.predict(encoded, part.held)
+        seen = figures(dataset, part.held, forecast, adjusted, learner.models)
+        return trained(kept, encoded, learner, adjusted, {**seen, **part.figures})
+
+    @one_thread()
+    def final(self, dataset: Dataset, judged: Mapping[str, Any]) -> Trained:
+        """The policy that is learnt from all, with what the judged one reached."""
+        dataset = self._weighed(dataset)
+        encoded, learner = self._fitted(dataset)
+        self.progress("trade-offs and evidence")
+        return trained(dataset, encoded, learner, self._adjusted(dataset, learner), judged)
+
+    def _weighed(self, dataset: Dataset) -> Dataset:
+        check(dataset)
+        return dataset if self.recipe.weights else dataset.unweighted()
+
+    def _fitted(self, dataset: Dataset) -> tuple[Encoded, Learner]:
+        models = known(described(dataset), self.catalog_models)
+        learner = Learner(arms=dataset.arms, models=models, seed=self.seed, recipe=self.recipe)
+        encoded, fold = self._encoded(dataset.queries), folds(dataset.queries, FOLDS, self.seed)
+        return encoded, learner.fit(encoded, dataset.rows, fold, self.progress)
+
+    def _adjusted(self, dataset: Dataset, learner: Learner) -> Adjusted:
+        return adjust(dataset, learner.out_of_fold_, self.samples, self.seed)
+
+    def _encoded(self, queries: tuple[str, ...]) -> Encoded:
+        """Encodes the queries, those of the fit before for nothing."""
+        if self._known is None or not set(queries) <= set(self._known[0]):
+            self.progress("embedding")
+            self._known = queries, Encoded.of(queries, self.embedder)
+        texts, encoded = self._known
+        if texts == queries:
+            return encoded
+        place = {text: number for number, text in enumerate(texts)}
+        return encoded.take(np.array([place[text] for text in queries], np.intp))
+
+
 def learn(
     dataset: Dataset,
     *,
@@ -52,25 +132,17 @@ def learn(
     seen; the policy itself is then learnt from all. The log's `samples` teach when to stop
     sampling. Raises InvalidInput when the log cannot teach.
     """
+    learning = Learning(
+        embedder=embedder,
+        catalog_models=catalog_models,
+        seed=seed,
+        recipe=recipe,
+        samples=samples,
+        progress=progress,
+    )
     check(dataset)
-    dataset = dataset if recipe.weights else dataset.unweighted()
-    models = known(described(dataset), catalog_models)
-    fold = folds(dataset.queries, FOLDS, seed)
-    learner = partial(Learner, arms=dataset.arms, models=models, seed=seed, recipe=recipe)
-
-    progress("embedding")
-    encoded = Encoded.of(dataset.queries, embedder)
-    held = held_out(dataset, share, seed)
-
-    judged = learner().fit(encoded, dataset.rows.take(~held[dataset.rows.query]), fold, progress)
-    progress("held-out queries")
-    adjusted = adjust(dataset, judged.out_of_fold_, samples, seed)
-    seen = figures(dataset, held, judged.predict(encoded, held), adjusted, models)
-
-    final = learner().fit(encoded, dataset.rows, fold, progress)
-    progress("trade-offs and evidence")
-    adjusted = adjust(dataset, final.out_of_fold_, samples, seed)
-    return trained(dataset, encoded, final, adjusted, seen)
+    part = Part(dataset=dataset, held=held_out(dataset, share, seed))
+    return learning.final(dataset, learning.judged(part).summary["held_out"])
 
 
 def write_bundle(policy: Trained, directory: Path, key: SigningKey, now: datetime) -> Manifest:

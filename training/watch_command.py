@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,23 +15,16 @@ import typer
 from router.commands.options import Dsn, JsonFlag, duration, settings
 from router.commands.output import print_json, say, show
 from router.errors import LeadlineError, Unavailable
+from training.supervised import told, until_stopped
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from router.settings import Settings
     from router.store.watching import OneWatcher
     from training.watch import Turn, Watcher
     from training.watch_plan import Watched
 
-NICENESS = 10
-
 Every = Annotated[str, typer.Option("--every", help="Time between turns, as 1s or 1m.")]
 Once = Annotated[bool, typer.Option("--once", help="Catch up, say how things stand, and end.")]
-
-
-class Stopped(BaseException):
-    """A signal ends the command; what is under way is not done, and nothing is half done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +56,8 @@ def watch(
     if once:
         _run(settings(dsn=dsn), threading.Event(), manner)
         return
-    with _until_stopped(supervised=supervised) as stop:
-        _run(_told() if supervised else settings(dsn=dsn), stop, manner)
+    with until_stopped(supervised=supervised) as stop:
+        _run(told() if supervised else settings(dsn=dsn), stop, manner)
 
 
 def _pause_s(every: str) -> float:
@@ -183,41 +173,3 @@ def _tell(turn: Turn, manner: Manner) -> None:
         change = f"{named}: {event['before']} -> {event['state']}"
         print_json(event) if manner.as_json else say(change)
     sys.stdout.flush()
-
-
-def _told() -> Settings:
-    """The settings with what the supervisor says in one line, whose pipe ends with it."""
-    line: Mapping[str, Any] = json.loads(sys.stdin.buffer.readline())
-    os.nice(NICENESS)
-    threading.Thread(target=_follow_supervisor, daemon=True).start()
-    return settings(**line)
-
-
-def _follow_supervisor() -> None:
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _until_stopped(*, supervised: bool) -> Iterator[threading.Event]:
-    """Ends the block at SIGTERM or Ctrl-C; of a supervised one only the supervisor gets that."""
-    stop = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        if not stop.is_set():
-            stop.set()
-            raise Stopped
-
-    heard = {signal.SIGTERM: end, signal.SIGINT: signal.SIG_IGN if supervised else end}
-    before = {each: signal.signal(each, handler) for each, handler in heard.items()}
-    try:
-        yield stop
-    except Stopped:
-        return
-    except Exception:
-        if not stop.is_set():  # else it is what the signal broke off
-            raise
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -1,5 +1,5 @@
 """The log of commands that run for long: lines as the server writes them."""
 
-from router.serving.telemetry import configure_logs, logger
+from router.serving.telemetry import Logger, configure_logs, lines, logger
 
-__all__ = ["configure_logs", "logger"]
+__all__ = ["Logger", "configure_logs", "lines", "logger"]

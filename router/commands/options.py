@@ -92,6 +92,14 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
+def time_of_day(text: str, option: str) -> tuple[int, int]:
+    """The hour and minute of a time as "03:00". Raises BadParameter under the option's name."""
+    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r:.40} is no time; write it as 03:00", param_hint=option)
+    return int(found[1]), int(found[2])
+
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

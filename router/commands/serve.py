@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from router.commands.options import Dsn, settings
+from router.commands.options import Dsn, settings, time_of_day
 
 
 def serve(
@@ -38,6 +38,9 @@ def serve(
         bool,
         typer.Option("--watch/--no-watch", help="Run 'leadline watch' beside the workers."),
     ] = True,
+    train_at: Annotated[
+        str, typer.Option(help="Learn every day at this time of the machine's, as 03:00.")
+    ] = "",
 ) -> None:
     """Serves decisions over gRPC until SIGTERM; options stand above LEADLINE_* variables.
 
@@ -45,6 +48,10 @@ def serve(
     """
     if embedded and dsn:
         raise typer.BadParameter("say either --embedded or --dsn", param_hint="--embedded")
+    if train_at:
+        time_of_day(train_at, "--train-at")
+        if not _is_installed(context, "schedule"):
+            raise typer.BadParameter("needs leadline with training", param_hint="--train-at")
     config = settings(
         workers=workers,
         host=host,
@@ -64,7 +71,7 @@ def serve(
         config = config.model_copy(update={"dsn": None})
     from router.serving import supervisor  # noqa: PLC0415
 
-    supervisor.run(config, watch=watch and _is_installed(context, "watch"))
+    supervisor.run(config, watch=watch and _is_installed(context, "watch"), train_at=train_at)
 
 
 def _is_installed(context: typer.Context, command: str) -> bool:

@@ -11,20 +11,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
 
 from router.errors import ConfigurationError
 from router.serving.assignment import Assignment
+from router.serving.own_figures import OwnFigures
 from router.serving.ports import HeldPort
 from router.serving.telemetry import configure_logs, logger
-from router.serving.workers import Child, Worker, watcher
+from router.serving.workers import Child, Worker, scheduler, watcher
 from router.settings import Settings
 from router.store import schema
 from router.store.embedded import EmbeddedPostgres
@@ -63,9 +62,15 @@ def print_ready(ready: Ready) -> None:
 
 
 def run(
-    settings: Settings, ready: Callable[[Ready], None] = print_ready, *, watch: bool = False
+    settings: Settings,
+    ready: Callable[[Ready], None] = print_ready,
+    *,
+    watch: bool = False,
+    train_at: str = "",
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; with a watcher of the slos' floors beside.
+
+    Another process learns every day at the time `train_at` (03:00), where that is given.
 
     Raises ConfigurationError for a port in use, MigrationNeeded for somebody's own
     database at another schema, and Unavailable when it can't be reached.
@@ -82,12 +87,14 @@ def run(
         metrics_dir = _metrics_dir(settings)
         workers: list[Worker] = []
         beside: list[Child] = []
-        with _metrics(settings, metrics_dir, shipper, workers), _shipping(shipper):
+        own = OwnFigures(shipper, workers, dsn)
+        with _metrics(settings, metrics_dir, own), _shipping(shipper):
             try:
                 workers += _start(settings, dsn, held.port, metrics_dir)
                 versions = [worker.ready()["policy_version"] for worker in workers]
                 ready(_ready(settings, held.port, min(versions)))
                 beside += [watcher(settings, dsn, logger())] if watch else []
+                beside += [scheduler(settings, dsn, train_at, logger())] if train_at else []
                 _watch([*workers, *beside], stop, metrics_dir)
             finally:
                 _end([*beside, *workers], settings.drain_s)
@@ -192,15 +199,13 @@ def _metrics_dir(settings: Settings) -> Path | None:
 
 
 @contextlib.contextmanager
-def _metrics(
-    settings: Settings, directory: Path | None, shipper: Shipper, workers: list[Worker]
-) -> Iterator[None]:
+def _metrics(settings: Settings, directory: Path | None, own: OwnFigures) -> Iterator[None]:
     if directory is None:
         yield
         return
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
-    registry.register(_OwnFigures(shipper, workers))
+    registry.register(own)
     try:
         server, thread = start_http_server(
             settings.metrics_port, addr=settings.host, registry=registry
@@ -216,26 +221,4 @@ def _metrics(
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-class _OwnFigures(Collector):
-    """What the supervisor itself knows."""
-
-    def __init__(self, shipper: Shipper, workers: list[Worker]) -> None:
-        self._shipper, self._workers = shipper, workers
-
-    def collect(self) -> Iterable[Metric]:
-        """The figures of now."""
-        stats = self._shipper.stats()
-        for name, text, value in (
-            ("leadline_outbox_pending_rows", "Rows not in Postgres yet", stats.pending_rows),
-            ("leadline_outbox_pending_bytes", "Bytes not in Postgres yet", stats.pending_bytes),
-        ):
-            yield GaugeMetricFamily(name, text, value=value)
-        restarts = sum(worker.restarts for worker in self._workers)
-        for name, text, value in (
-            ("leadline_shipped_rows", "Rows that went into Postgres", stats.shipped_rows),
-            ("leadline_refused_rows", "Rows that Postgres refused", stats.refused_rows),
-            ("leadline_worker_restarts", "Workers that died and were replaced", restarts),
-        ):
-            yield CounterMetricFamily(name, text, value=value)
+        own.close()

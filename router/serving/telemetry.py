@@ -35,17 +35,29 @@ Logger = structlog.typing.FilteringBoundLogger
 def configure_logs(level: str) -> None:
     """One JSON object a line on stderr."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_json),
-        ],
+        processors=_processors(),
         wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def lines(level: str) -> Logger:
+    """A logger of such lines that leaves what others log as it is."""
+    wrapper = structlog.make_filtering_bound_logger(_number(level))
+    printer = structlog.PrintLogger(sys.stderr)
+    bound: Logger = structlog.wrap_logger(printer, processors=_processors(), wrapper_class=wrapper)
+    return bound
+
+
+def _processors() -> list[structlog.typing.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(serializer=_json),
+    ]
 
 
 def logger(**fields: Any) -> Logger:

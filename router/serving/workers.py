@@ -23,7 +23,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 STEADY_S = 30.0
 
 WORKER = ("-m", "router.serving.worker")
-WATCHER = ("-c", "from router.cli import main; main()", "watch", "--supervised")
+LEADLINE = ("-c", "from router.cli import main; main()")
+WATCHER = (*LEADLINE, "watch", "--supervised")
+SCHEDULER = (*LEADLINE, "schedule", "--supervised", "--at")
 
 
 class Child:
@@ -127,8 +129,17 @@ class Worker(Child):
 
 def watcher(settings: Settings, dsn: str, log: Logger) -> Child:
     """The process that certifies floors and holds them against outcomes; see 'leadline watch'."""
+    return Child(WATCHER, _told(settings, dsn), name="watcher", log=log)
+
+
+def scheduler(settings: Settings, dsn: str, train_at: str, log: Logger) -> Child:
+    """The process that learns every night at a time of day; see 'leadline schedule'."""
+    return Child((*SCHEDULER, train_at), _told(settings, dsn), name="scheduler", log=log)
+
+
+def _told(settings: Settings, dsn: str) -> bytes:
     told = {"dsn": dsn, "state_dir": str(settings.state_dir), "log_level": settings.log_level}
-    return Child(WATCHER, json.dumps(told).encode() + b"\n", name="watcher", log=log)
+    return json.dumps(told).encode() + b"\n"
 
 
 def _environment(metrics_dir: Path | None) -> dict[str, str]:

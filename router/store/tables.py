@@ -123,6 +123,18 @@ training_runs = sa.Table(
     _text("dataset_digest", null=True),
     sa.Column("figures", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     _text("error", null=True),
+    sa.Column("scope", sa.Text, nullable=False, server_default="database"),
+    sa.Column("watermark", sa.BigInteger),
+    sa.Column("seed", sa.BigInteger),
+    sa.Column("holdout", sa.Double),
+    _text("stage", null=True),
+    _time("stage_at", null=True),
+    sa.Index(
+        "training_runs_one_unfinished",
+        "scope",
+        unique=True,
+        postgresql_where=sa.text("state in ('running', 'interrupted')"),
+    ),
 )
 audit_log = sa.Table(
     "audit_log",

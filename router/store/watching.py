@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +13,8 @@ import pyarrow as pa
 from sqlalchemy import Engine, text
 
 from router.errors import Unavailable
-from router.store.engine import DatabaseRole, connect_raw, tenant_scope
+from router.store.engine import tenant_scope
+from router.store.places import Place
 
 WATCHER_LOCK = 7_166_083
 MOST_ROWS = 20_000
@@ -70,58 +70,17 @@ where o.tenant_id = :tenant and o.arrival >= :since and o.arrival < :until
 ANSWERED_WITHIN = timedelta(minutes=10)
 
 
-# A holder whose machine is gone is found out by the server in some 25 s, not in two hours.
-DEAD_HOLDERS = """
-set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3
-"""
-
-
 def took_too_long(error: Unavailable) -> bool:
     """Whether a statement ran into its timeout, so that Postgres itself is not away."""
     cause = getattr(error.__cause__, "orig", error.__cause__)
     return isinstance(cause, psycopg.errors.QueryCanceled)
 
 
-class OneWatcher:
-    """The place of a database's only watcher; it falls free when its holder's connection ends."""
+class OneWatcher(Place):
+    """The place of a database's only watcher."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._held = False
-
-    def holds(self) -> bool:
-        """Whether the place is ours; takes it when it is free. False while Postgres is away."""
-        try:
-            return self._ask()
-        except psycopg.Error:
-            self.close()
-            return False
-
-    def close(self) -> None:
-        """Gives the place back; a second call does nothing."""
-        connection, self._connection = self._connection, None
-        held, self._held = self._held, False
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error), connection:
-                if held:
-                    connection.execute("select pg_advisory_unlock(%s)", (WATCHER_LOCK,))
-
-    def _ask(self) -> bool:
-        if self._connection is None:
-            self._connection = connect_raw(
-                self._dsn,
-                role=DatabaseRole.TRAINER,
-                application_name="leadline watcher",
-                statement_timeout_s=5.0,
-            )
-            self._connection.execute(DEAD_HOLDERS)
-        statement = "select true" if self._held else "select pg_try_advisory_lock(%s)"
-        row = self._connection.execute(
-            statement.encode(), () if self._held else (WATCHER_LOCK,)
-        ).fetchone()
-        self._held = bool(row and row[0])
-        return self._held
+        super().__init__(dsn, WATCHER_LOCK, "leadline watcher")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from router.store.seams import Record
 from router.store.shipper import Shipper
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
-from router.store.training_runs import RunState, TrainingRuns
+from router.store.training_runs import RunState, TrainingRuns, Wanted
 from router.types import Arm, Model, Role
 from tests.kit.postgres import rows
 from tests.kit.records import attempt, decision, outcome
@@ -284,17 +284,61 @@ def test_an_export_that_is_left_early_gives_its_connection_back(database: Databa
         batches.close()
 
 
-def test_a_run_is_entered_and_ended(database: Database) -> None:
-    runs, run_id, failed_id = TrainingRuns(database.trainer), uuid4(), uuid4()
-    runs.start(run_id, now=NOW)
-    runs.start(run_id, now=NOW)
-    assert runs.recent()[0].state is RunState.RUNNING
-    runs.finish(run_id, now=NOW, policy_version=3, dataset_digest="ab", figures={"rows": 5})
-    runs.start(failed_id, now=NOW.replace(hour=13))
-    runs.fail(failed_id, now=NOW.replace(hour=14), error="too few rows")
+def wanted(hour: int = 12, seed: int = 0, watermark: int = 7) -> Wanted:
+    return Wanted(
+        run_id=uuid4(),
+        started_at=NOW.replace(hour=hour),
+        watermark=watermark,
+        seed=seed,
+        holdout=0.2,
+    )
+
+
+def test_runs_are_told_newest_first_with_how_they_ended(database: Database) -> None:
+    runs = TrainingRuns(database.trainer)
+    first = runs.begin(wanted(), resumes_from=NOW)
+    assert (runs.recent()[0].state, first.watermark) == (RunState.RUNNING, 7)
+    runs.finish(first.run_id, now=NOW, policy_version=3, dataset_digest="ab", figures={"rows": 5})
+    second = runs.begin(wanted(13), resumes_from=NOW)
+    runs.reach(second.run_id, "targets", now=NOW.replace(hour=14))
+    runs.fail(second.run_id, now=NOW.replace(hour=14), error="too few rows")
     failed, done = runs.recent()
-    assert (failed.state, failed.error) == (RunState.FAILED, "too few rows")
-    assert (done.policy_version, done.figures) == (3, {"rows": 5})
+    assert (failed.state, failed.error, failed.stage) == (
+        RunState.FAILED,
+        "too few rows",
+        "targets",
+    )
+    assert failed.duration_s == 3600.0
+    assert (done.state, done.policy_version, done.figures) == (RunState.DONE, 3, {"rows": 5})
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_run_that_was_broken_off_is_taken_up_as_it_began(
+    database: Database, *, told: bool
+) -> None:
+    runs = TrainingRuns(database.trainer)
+    left = runs.begin(wanted(12, watermark=7), resumes_from=NOW)
+    if told:
+        runs.interrupt(left.run_id, error="Postgres was away")
+    again = runs.begin(wanted(13, watermark=9), resumes_from=NOW)
+    assert (again.run_id, again.watermark, again.started_at) == (left.run_id, 7, left.started_at)
+    (run,) = runs.recent()
+    assert (run.state, run.error) == (RunState.RUNNING, None)
+
+
+@pytest.mark.parametrize(("seed", "hour"), [(1, 12), (0, 11)])
+def test_one_that_began_otherwise_or_too_long_ago_has_failed(
+    database: Database, seed: int, hour: int
+) -> None:
+    runs = TrainingRuns(database.trainer)
+    left = runs.begin(wanted(hour, seed=seed), resumes_from=NOW)
+    runs.reach(left.run_id, "targets", now=NOW)
+    new = runs.begin(wanted(13, watermark=9), resumes_from=NOW)
+    assert new.run_id != left.run_id
+    running, failed = runs.recent()
+    assert (running.run_id, running.watermark) == (new.run_id, 9)
+    assert failed.state is RunState.FAILED
+    assert "targets" in (failed.error or "")
 
 
 def test_the_decision_key_is_the_databases_own(database: Database) -> None:

@@ -1,0 +1,47 @@
+"""The training job: the way of a run through its stages, and nothing else.
+
+watermark -> dataset -> targets -> sides -> judged policy, with its figures -> policy -> registry
+
+Each stage leaves a result and reads what the ones before it left, so that a run which was
+broken off goes on where it was, and ends with the same bytes as if it had not been.
+"""
+
+from __future__ import annotations
+
+from training.room import Registered, Room
+from training.stage_results import (
+    Interactions,
+    Taught,
+    read_settled,
+    read_sides,
+    write_settled,
+    write_sides,
+)
+
+STAGES = ("dataset", "targets", "sides", "judged", "policy", "register")
+
+
+def train(room: Room) -> Registered:
+    """Learns from every interaction before the run's watermark and registers the policy.
+
+    Raises InvalidInput when they cannot teach, Unavailable when Postgres is away, and
+    Conflict when another run has taken this one's place.
+    """
+    dataset = room.stage("dataset", lambda out: Interactions.write(out, *room.interactions()))
+    found = Interactions.read(dataset)
+
+    targets = room.stage("targets", lambda out: write_settled(out, room.settled(found)))
+    settled = read_settled(targets)
+
+    split = room.stage("sides", lambda out: write_sides(out, room.sides(settled)))
+    sides = read_sides(split)
+
+    school = room.school(found, settled)
+    first = room.stage("judged", lambda out: Taught.write(out, *school.judged(sides)))
+    judged = Taught.read(first)
+
+    second = room.stage("policy", lambda out: Taught.write(out, *school.policy(judged)))
+    policy = Taught.read(second)
+
+    room.reach("register")
+    return room.registered(settled, sides, judged, policy)

@@ -1,0 +1,122 @@
+"""leadline schedule: learns every night, in a process that keeps the time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.commands.options import Dsn, settings, time_of_day
+from training.supervised import told, until_stopped
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from router.commands.logged import Logger
+    from router.settings import Settings
+
+TRAIN = (sys.executable, "-c", "from router.cli import main; main()", "train", "--wait", "--json")
+
+LATE_S = 23 * 3600
+"""A run that was missed, as by a machine asleep, is made up for once unless the next is near."""
+
+_BEAT_S = 30
+_END_S = 10.0
+
+At = Annotated[str, typer.Option("--at", help="Time of day, as 03:00.")]
+Timezone = Annotated[
+    str, typer.Option("--timezone", help="Of that time, as Europe/Berlin; default the machine's.")
+]
+
+
+def schedule(
+    *,
+    at: At = "03:00",
+    timezone: Timezone = "",
+    dsn: Dsn = "",
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+) -> None:
+    """Runs 'leadline train' every day at that time, until Ctrl-C or SIGTERM.
+
+    A run that fails is told in the log and by 'leadline training-runs'; the next night's
+    begins all the same. 'leadline serve --train-at 03:00' keeps time beside the workers.
+
+    Example: leadline schedule --at 03:00 --timezone Europe/Berlin
+    """
+    hour, minute, zone = *time_of_day(at, "--at"), _zone(timezone)
+    with until_stopped(supervised=supervised):
+        config = told() if supervised else settings(dsn=dsn)
+        Nights(config).keep(hour, minute, zone)
+
+
+def _zone(name: str) -> tzinfo | None:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    try:
+        return ZoneInfo(name) if name else None
+    except (OSError, ValueError, KeyError):
+        raise typer.BadParameter(
+            f"{name!r:.40} is no time zone; write it as Europe/Berlin", param_hint="--timezone"
+        ) from None
+
+
+class Nights:
+    """Keeps the time and runs `leadline train` as a process of its own, one at a time."""
+
+    def __init__(self, config: Settings) -> None:
+        from router.commands.logged import lines  # noqa: PLC0415
+
+        self._log: Logger = lines(config.log_level)
+        self._environment = {**os.environ, **_told_by_environment(config)}
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def keep(self, hour: int, minute: int, zone: tzinfo | None) -> None:
+        """Waits for each night until an exception, as a signal raises, ends it."""
+        from apscheduler.schedulers.blocking import BlockingScheduler  # noqa: PLC0415
+        from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415
+
+        scheduler = BlockingScheduler(job_defaults={"coalesce": True, "max_instances": 1})
+        trigger = CronTrigger(hour=hour, minute=minute, timezone=zone)
+        scheduler.add_job(self.night, trigger, misfire_grace_time=LATE_S)
+        # The clock that waits stands still while the machine sleeps, so it wakes by itself.
+        scheduler.add_job(int, "interval", seconds=_BEAT_S, misfire_grace_time=None)
+        self._log.info("scheduled", at=f"{hour:02}:{minute:02}", timezone=str(trigger.timezone))
+        try:
+            scheduler.start()
+        finally:
+            self._end()
+
+    def night(self) -> None:
+        """One run, whatever comes of it."""
+        started = time.monotonic()
+        self._log.info("learning begins")
+        null = subprocess.DEVNULL
+        with subprocess.Popen(TRAIN, env=self._environment, stdin=null, stdout=null) as running:
+            self._running = running
+            status = running.wait()
+        told = self._log.info if status == 0 else self._log.error
+        told("learning ended", status=status, seconds=round(time.monotonic() - started, 1))
+
+    def _end(self) -> None:
+        """Ends the run that is under way; the next one takes it up."""
+        running = self._running
+        if running is None or running.poll() is not None:
+            return
+        running.terminate()
+        try:
+            running.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            running.kill()
+
+
+def _told_by_environment(config: Settings) -> Mapping[str, str]:
+    """What `leadline train` reads from its environment, where secrets are nobody else's."""
+    told = {"LEADLINE_STATE_DIR": str(config.state_dir), "LEADLINE_LOG_LEVEL": config.log_level}
+    if config.dsn is not None:
+        told["LEADLINE_DSN"] = config.dsn.get_secret_value()
+    return told
