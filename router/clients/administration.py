@@ -163,6 +163,39 @@ def get_policy(version: int) -> Call[PolicyRecord]:
     )
 
 
+def start_canary(
+    version: int, *, share: float, comment: str = "", request_id: UUID | None = None
+) -> Call[PolicyRecord]:
+    """Tries a policy on a share of the traffic, or changes the canary's share.
+
+    At 0 it decides beside the active one, unserved. Conflict while another is the canary.
+    """
+    return Call(
+        service="Policies",
+        method="StartCanary",
+        request=policies_pb2.StartCanaryRequest(
+            request_id=identify(request_id), version=version, share=share, comment=comment
+        ),
+        response=policies_pb2.StartCanaryResponse,
+        read=replies.policy,
+    )
+
+
+def reject_policy(
+    version: int, *, comment: str = "", request_id: UUID | None = None
+) -> Call[PolicyRecord]:
+    """Ends a canary, or drops a candidate; Conflict for one that is active or previous."""
+    return Call(
+        service="Policies",
+        method="RejectPolicy",
+        request=policies_pb2.RejectPolicyRequest(
+            request_id=identify(request_id), version=version, comment=comment
+        ),
+        response=policies_pb2.RejectPolicyResponse,
+        read=replies.policy,
+    )
+
+
 def promote_policy(
     version: int, *, comment: str = "", request_id: UUID | None = None
 ) -> Call[PolicyRecord]:

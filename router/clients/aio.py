@@ -80,6 +80,8 @@ class AsyncClient:
     put_arm = _awaiting(administration.put_arm)
     list_policies = _awaiting(administration.list_policies)
     get_policy = _awaiting(administration.get_policy)
+    start_canary = _awaiting(administration.start_canary)
+    reject_policy = _awaiting(administration.reject_policy)
     promote_policy = _awaiting(administration.promote_policy)
     rollback_policy = _awaiting(administration.rollback_policy)
 

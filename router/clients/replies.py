@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from google.protobuf.json_format import MessageToDict
@@ -294,9 +295,12 @@ def policies(message: policies_pb2.ListPoliciesResponse) -> tuple[PolicyRecord, 
     return tuple(map(policy_record_of, message.policies))
 
 
-def policy(
-    message: policies_pb2.GetPolicyResponse | policies_pb2.PromotePolicyResponse,
-) -> PolicyRecord:
+class _OfPolicy(Protocol):
+    @property
+    def policy(self) -> policies_pb2.Policy: ...
+
+
+def policy(message: _OfPolicy) -> PolicyRecord:
     """Reads one registered policy."""
     return policy_record_of(message.policy)
 

@@ -75,6 +75,8 @@ class Client:
     put_arm = _blocking(administration.put_arm)
     list_policies = _blocking(administration.list_policies)
     get_policy = _blocking(administration.get_policy)
+    start_canary = _blocking(administration.start_canary)
+    reject_policy = _blocking(administration.reject_policy)
     promote_policy = _blocking(administration.promote_policy)
     rollback_policy = _blocking(administration.rollback_policy)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from router.commands.options import (
     slos,
 )
 from router.commands.output import print_json, say, show, table
+
+if TYPE_CHECKING:
+    from router.types import PolicyRecord
 
 app = typer.Typer(help="Trained policies, and which of them serves.", no_args_is_help=True)
 
@@ -42,13 +45,16 @@ def list_(
     with reach.policies(dsn, address) as policies:
         records = list(policies.records(limit))
     rows = [
-        (each.version, each.state, each.created_at, each.promoted_at, each.bundle_bytes)
+        (
+            *(each.version, each.state, "" if each.share is None else f"{each.share:.0%}"),
+            *(each.created_at, each.promoted_at, each.bundle_bytes, _verdict(each)),
+        )
         for each in records
     ]
     show(
         records,
         rows,
-        ("version", "state", "created", "promoted", "bytes"),
+        ("version", "state", "share", "created", "promoted", "bytes", "canary"),
         as_json=as_json,
         empty="no policies; the static fallback serves until 'leadline train' has made one",
     )
@@ -73,9 +79,17 @@ def show_(
         ("created", record.created_at),
         ("promoted", record.promoted_at),
         ("bundle sha256", record.bundle_sha256),
+        ("share", record.share),
+        *_flat(record.canary or {}, "canary "),
         *_flat(record.summary),
     ]
     table(rows, ("what", "value"))
+
+
+def _verdict(record: PolicyRecord) -> str:
+    """What was last said of it as a canary."""
+    found = record.canary or {}
+    return f"{found['verdict']}: {found['why']:.60}" if "verdict" in found else ""
 
 
 def _flat(summary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -85,6 +99,70 @@ def _flat(summary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, A
             yield from _flat(value, f"{before}{name} ")
         else:
             yield f"{before}{name}", "unknown" if value is None else value
+
+
+@app.command("canary")
+def canary(
+    version: Version,
+    *,
+    share: Annotated[
+        str, typer.Option("--share", help="Of the traffic, as 5% or 0.05; it grows by itself.")
+    ] = "1%",
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Decide beside the active policy, unserved.")
+    ] = False,
+    comment: Comment = "",
+    dsn: Dsn = "",
+    address: Address = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Tries a policy on a share of the traffic, or changes the canary's share.
+
+    'leadline watch', which 'leadline serve' starts, lets the share grow to 5 %, 25 % and a
+    promotion while outcomes show it no worse, and rejects it once they show it worse.
+
+    Example: leadline policies canary 3 --share 5%
+    """
+    found = 0.0 if shadow else _share(share)
+    with reach.policies(dsn, address) as policies:
+        record = policies.canary(version, share=found, actor=operator(), comment=comment)
+    if as_json:
+        print_json(record)
+    elif record.share:
+        say(f"policy {record.version} decides {record.share:.3g} of the traffic")
+    else:
+        say(f"policy {record.version} decides beside the active one, unserved")
+
+
+def _share(text: str) -> float:
+    try:
+        found = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        found = -1.0
+    if not 0.0 < found <= 1.0:
+        raise typer.BadParameter("write it as 5% or 0.05", param_hint="--share")
+    return found
+
+
+@app.command("reject")
+def reject(
+    version: Version,
+    *,
+    comment: Comment = "",
+    dsn: Dsn = "",
+    address: Address = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Ends a canary, whose share goes back to the active policy, or drops a candidate.
+
+    Example: leadline policies reject 3 --comment "slow on Mondays"
+    """
+    with reach.policies(dsn, address) as policies:
+        record = policies.reject(version, actor=operator(), comment=comment)
+    if as_json:
+        print_json(record)
+    else:
+        say(f"policy {record.version} is {record.state}")
 
 
 @app.command("promote")

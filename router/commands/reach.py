@@ -45,6 +45,12 @@ class Switch(Protocol):
     def records(self, limit: int = 50) -> Sequence[PolicyRecord]:
         """Registered policies, newest first."""
 
+    def canary(self, version: int, *, share: float, actor: str, comment: str = "") -> PolicyRecord:
+        """Tries it on a share of the traffic."""
+
+    def reject(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:
+        """Ends a canary, or a candidate's hopes."""
+
     def promote(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:
         """Makes it active."""
 
@@ -172,6 +178,19 @@ class _RemotePolicies:
 
     def records(self, limit: int = 50) -> Sequence[PolicyRecord]:
         return self._client.list_policies(limit=limit)
+
+    def canary(
+        self,
+        version: int,
+        *,
+        share: float,
+        actor: str,  # noqa: ARG002
+        comment: str = "",
+    ) -> PolicyRecord:
+        return self._client.start_canary(version, share=share, comment=comment)
+
+    def reject(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:  # noqa: ARG002
+        return self._client.reject_policy(version, comment=comment)
 
     def promote(self, version: int, *, actor: str, comment: str = "") -> PolicyRecord:  # noqa: ARG002
         return self._client.promote_policy(version, comment=comment)

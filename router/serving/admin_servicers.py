@@ -162,8 +162,8 @@ class CatalogServicer:
 class PoliciesServicer:
     """Shows and switches the policies.
 
-    `verify` raises BundleRefused for a policy that would not be served: such a one is not
-    promoted either, nor is one that `verifying` gives up on.
+    `verify` raises BundleRefused for a policy that would not be served: such a one is neither
+    tried nor promoted, nor is one that `verifying` gives up on.
     """
 
     def __init__(
@@ -183,6 +183,8 @@ class PoliciesServicer:
         return [
             Rpc(name=service + "ListPolicies", request=pb.ListPoliciesRequest, run=self.list),
             Rpc(name=service + "GetPolicy", request=pb.GetPolicyRequest, run=self.get),
+            Rpc(name=service + "StartCanary", request=pb.StartCanaryRequest, run=self.canary),
+            Rpc(name=service + "RejectPolicy", request=pb.RejectPolicyRequest, run=self.reject),
             Rpc(name=service + "PromotePolicy", request=pb.PromotePolicyRequest, run=self.promote),
             Rpc(
                 name=service + "RollbackPolicy", request=pb.RollbackPolicyRequest, run=self.rollback
@@ -203,6 +205,37 @@ class PoliciesServicer:
         """GetPolicy."""
         record = await self._threads.run(self._record, request.version)
         return policies_pb2.GetPolicyResponse(policy=policy_message(record))
+
+    async def canary(
+        self, request: policies_pb2.StartCanaryRequest, caller: Identity
+    ) -> policies_pb2.StartCanaryResponse:
+        """StartCanary; a policy that would not be served is not tried either."""
+        request_id = fields.optional_uuid(request.request_id, "request_id")
+        comment = fields.short(request.comment, "comment", 1_000)
+        record = await self._threads.run(self._record, request.version)
+        await self._verifying.run(self._verify, record)
+        record = await self._threads.run(
+            self._write.canary,
+            request.version,
+            share=request.share,
+            actor=actor(caller),
+            comment=comment,
+            request_id=request_id,
+        )
+        return policies_pb2.StartCanaryResponse(policy=policy_message(record))
+
+    async def reject(
+        self, request: policies_pb2.RejectPolicyRequest, caller: Identity
+    ) -> policies_pb2.RejectPolicyResponse:
+        """RejectPolicy."""
+        record = await self._threads.run(
+            self._write.reject,
+            request.version,
+            actor=actor(caller),
+            comment=fields.short(request.comment, "comment", 1_000),
+            request_id=fields.optional_uuid(request.request_id, "request_id"),
+        )
+        return policies_pb2.RejectPolicyResponse(policy=policy_message(record))
 
     async def promote(
         self, request: policies_pb2.PromotePolicyRequest, caller: Identity

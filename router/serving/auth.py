@@ -31,6 +31,8 @@ ROLES: Mapping[str, Role] = {
     "/router.v1.Catalog/PutArm": Role.OPERATOR,
     "/router.v1.Policies/ListPolicies": Role.CALLER,
     "/router.v1.Policies/GetPolicy": Role.CALLER,
+    "/router.v1.Policies/StartCanary": Role.OPERATOR,
+    "/router.v1.Policies/RejectPolicy": Role.OPERATOR,
     "/router.v1.Policies/PromotePolicy": Role.OPERATOR,
     "/router.v1.Policies/RollbackPolicy": Role.OPERATOR,
 }

@@ -25,7 +25,9 @@ class _PolicyState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _PolicyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyState.ValueType], _builtins.type):
+class _PolicyStateEnumTypeWrapper(
+    _enum_type_wrapper._EnumTypeWrapper[_PolicyState.ValueType], _builtins.type
+):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POLICY_STATE_UNSPECIFIED: _PolicyState.ValueType  # 0
     """Never sent."""
@@ -70,6 +72,8 @@ class Policy(_message.Message):
     BUNDLE_SHA256_FIELD_NUMBER: _builtins.int
     BUNDLE_BYTES_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version, from 1; 0 is the static fallback policy."""
     state: Global___PolicyState.ValueType
@@ -78,6 +82,10 @@ class Policy(_message.Message):
     """Hex SHA-256 of the bundle."""
     bundle_bytes: _builtins.int
     """Size of the bundle in bytes."""
+    share: _builtins.float
+    """Of a canary, the share of the traffic that it decides, from 0 to 1; at 0 it is the shadow:
+    it decides beside the active policy, unserved.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was registered."""
@@ -90,6 +98,12 @@ class Policy(_message.Message):
     def summary(self) -> _struct_pb2.Struct:
         """Figures of its training: rows, queries, arms, held-out metrics."""
 
+    @_builtins.property
+    def canary(self) -> _struct_pb2.Struct:
+        """What has been found of it as a canary so far, or was: the verdict, why, and the figures of
+        both sides. Unset before anything was.
+        """
+
     def __init__(
         self,
         *,
@@ -100,12 +114,52 @@ class Policy(_message.Message):
         bundle_sha256: _builtins.str = ...,
         bundle_bytes: _builtins.int = ...,
         summary: _struct_pb2.Struct | None = ...,
+        share: _builtins.float | None = ...,
+        canary: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "promoted_at", b"promoted_at", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "_share",
+        b"_share",
+        "canary",
+        b"canary",
+        "created_at",
+        b"created_at",
+        "promoted_at",
+        b"promoted_at",
+        "share",
+        b"share",
+        "summary",
+        b"summary",
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_bytes", b"bundle_bytes", "bundle_sha256", b"bundle_sha256", "created_at", b"created_at", "promoted_at", b"promoted_at", "state", b"state", "summary", b"summary", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "_share",
+        b"_share",
+        "bundle_bytes",
+        b"bundle_bytes",
+        "bundle_sha256",
+        b"bundle_sha256",
+        "canary",
+        b"canary",
+        "created_at",
+        b"created_at",
+        "promoted_at",
+        b"promoted_at",
+        "share",
+        b"share",
+        "state",
+        b"state",
+        "summary",
+        b"summary",
+        "version",
+        b"version",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
+    _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
+    def WhichOneof(
+        self, oneof_group: _WhichOneofArgType__share
+    ) -> _WhichOneofReturnType__share | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
@@ -202,6 +256,124 @@ class GetPolicyResponse(_message.Message):
 Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
 
 @_typing.final
+class StartCanaryRequest(_message.Message):
+    """Asks to try a policy on a share of the traffic, or on another share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID that makes a retry safe."""
+    version: _builtins.int
+    """Version to try."""
+    share: _builtins.float
+    """Share of the traffic, from 0 to 1; 0 is the shadow. Conversations, users and retries stay
+    on one side, and a share that grows takes none of them back.
+    """
+    comment: _builtins.str
+    """Why, for the audit log."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        share: _builtins.float = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "comment", b"comment", "request_id", b"request_id", "share", b"share", "version", b"version"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartCanaryRequest: _TypeAlias = StartCanaryRequest  # noqa: Y015
+
+@_typing.final
+class StartCanaryResponse(_message.Message):
+    """Carries the policy that is now the canary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """The policy; every worker follows within 2 s."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___Policy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartCanaryResponse: _TypeAlias = StartCanaryResponse  # noqa: Y015
+
+@_typing.final
+class RejectPolicyRequest(_message.Message):
+    """Asks to end a canary, or to drop a candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID that makes a retry safe."""
+    version: _builtins.int
+    """Version to reject; ABORTED for one that is active or previous."""
+    comment: _builtins.str
+    """Why, for the audit log."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "comment", b"comment", "request_id", b"request_id", "version", b"version"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectPolicyRequest: _TypeAlias = RejectPolicyRequest  # noqa: Y015
+
+@_typing.final
+class RejectPolicyResponse(_message.Message):
+    """Carries the policy that is now rejected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """The policy; every worker follows within 2 s."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___Policy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectPolicyResponse: _TypeAlias = RejectPolicyResponse  # noqa: Y015
+
+@_typing.final
 class PromotePolicyRequest(_message.Message):
     """Asks to make a policy the active one."""
 
@@ -225,7 +397,9 @@ class PromotePolicyRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "comment", b"comment", "request_id", b"request_id", "version", b"version"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,7 +455,9 @@ class RollbackPolicyRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "comment", b"comment", "request_id", b"request_id", "version", b"version"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
