@@ -4,15 +4,18 @@
 # source: router/v1/policies.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "router/v1/policies.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'router/v1/policies.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -23,43 +26,41 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x18router/v1/policies.proto\x12\trouter.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\xbf\x02\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.router.v1.PolicyState\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bpromoted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rbundle_sha256\x18\x05 \x01(\t\x12\x14\n\x0c\x62undle_bytes\x18\x06 \x01(\x03\x12(\n\x07summary\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\x05share\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x06\x63\x61nary\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06_share"(\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05";\n\x14ListPoliciesResponse\x12#\n\x08policies\x18\x01 \x03(\x0b\x32\x11.router.v1.Policy"#\n\x10GetPolicyRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03"6\n\x11GetPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy"Y\n\x12StartCanaryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t"8\n\x13StartCanaryResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy"K\n\x13RejectPolicyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t"9\n\x14RejectPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy"L\n\x14PromotePolicyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t":\n\x15PromotePolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy"M\n\x15RollbackPolicyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03";\n\x16RollbackPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy*\xaf\x01\n\x0bPolicyState\x12\x1c\n\x18POLICY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16POLICY_STATE_CANDIDATE\x10\x01\x12\x17\n\x13POLICY_STATE_CANARY\x10\x02\x12\x17\n\x13POLICY_STATE_ACTIVE\x10\x03\x12\x19\n\x15POLICY_STATE_PREVIOUS\x10\x04\x12\x19\n\x15POLICY_STATE_REJECTED\x10\x05\x32\xed\x03\n\x08Policies\x12O\n\x0cListPolicies\x12\x1e.router.v1.ListPoliciesRequest\x1a\x1f.router.v1.ListPoliciesResponse\x12\x46\n\tGetPolicy\x12\x1b.router.v1.GetPolicyRequest\x1a\x1c.router.v1.GetPolicyResponse\x12L\n\x0bStartCanary\x12\x1d.router.v1.StartCanaryRequest\x1a\x1e.router.v1.StartCanaryResponse\x12O\n\x0cRejectPolicy\x12\x1e.router.v1.RejectPolicyRequest\x1a\x1f.router.v1.RejectPolicyResponse\x12R\n\rPromotePolicy\x12\x1f.router.v1.PromotePolicyRequest\x1a .router.v1.PromotePolicyResponse\x12U\n\x0eRollbackPolicy\x12 .router.v1.RollbackPolicyRequest\x1a!.router.v1.RollbackPolicyResponseb\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18router/v1/policies.proto\x12\trouter.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x02\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.router.v1.PolicyState\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bpromoted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rbundle_sha256\x18\x05 \x01(\t\x12\x14\n\x0c\x62undle_bytes\x18\x06 \x01(\x03\x12(\n\x07summary\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\x05share\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x06\x63\x61nary\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06_share\"(\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\";\n\x14ListPoliciesResponse\x12#\n\x08policies\x18\x01 \x03(\x0b\x32\x11.router.v1.Policy\"#\n\x10GetPolicyRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"6\n\x11GetPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy\"Y\n\x12StartCanaryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"8\n\x13StartCanaryResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy\"K\n\x13RejectPolicyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"9\n\x14RejectPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy\"L\n\x14PromotePolicyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\":\n\x15PromotePolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy\"M\n\x15RollbackPolicyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\";\n\x16RollbackPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.router.v1.Policy*\xaf\x01\n\x0bPolicyState\x12\x1c\n\x18POLICY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16POLICY_STATE_CANDIDATE\x10\x01\x12\x17\n\x13POLICY_STATE_CANARY\x10\x02\x12\x17\n\x13POLICY_STATE_ACTIVE\x10\x03\x12\x19\n\x15POLICY_STATE_PREVIOUS\x10\x04\x12\x19\n\x15POLICY_STATE_REJECTED\x10\x05\x32\xed\x03\n\x08Policies\x12O\n\x0cListPolicies\x12\x1e.router.v1.ListPoliciesRequest\x1a\x1f.router.v1.ListPoliciesResponse\x12\x46\n\tGetPolicy\x12\x1b.router.v1.GetPolicyRequest\x1a\x1c.router.v1.GetPolicyResponse\x12L\n\x0bStartCanary\x12\x1d.router.v1.StartCanaryRequest\x1a\x1e.router.v1.StartCanaryResponse\x12O\n\x0cRejectPolicy\x12\x1e.router.v1.RejectPolicyRequest\x1a\x1f.router.v1.RejectPolicyResponse\x12R\n\rPromotePolicy\x12\x1f.router.v1.PromotePolicyRequest\x1a .router.v1.PromotePolicyResponse\x12U\n\x0eRollbackPolicy\x12 .router.v1.RollbackPolicyRequest\x1a!.router.v1.RollbackPolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "router.v1.policies_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'router.v1.policies_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_POLICYSTATE"]._serialized_start = 1184
-    _globals["_POLICYSTATE"]._serialized_end = 1359
-    _globals["_POLICY"]._serialized_start = 103
-    _globals["_POLICY"]._serialized_end = 422
-    _globals["_LISTPOLICIESREQUEST"]._serialized_start = 424
-    _globals["_LISTPOLICIESREQUEST"]._serialized_end = 464
-    _globals["_LISTPOLICIESRESPONSE"]._serialized_start = 466
-    _globals["_LISTPOLICIESRESPONSE"]._serialized_end = 525
-    _globals["_GETPOLICYREQUEST"]._serialized_start = 527
-    _globals["_GETPOLICYREQUEST"]._serialized_end = 562
-    _globals["_GETPOLICYRESPONSE"]._serialized_start = 564
-    _globals["_GETPOLICYRESPONSE"]._serialized_end = 618
-    _globals["_STARTCANARYREQUEST"]._serialized_start = 620
-    _globals["_STARTCANARYREQUEST"]._serialized_end = 709
-    _globals["_STARTCANARYRESPONSE"]._serialized_start = 711
-    _globals["_STARTCANARYRESPONSE"]._serialized_end = 767
-    _globals["_REJECTPOLICYREQUEST"]._serialized_start = 769
-    _globals["_REJECTPOLICYREQUEST"]._serialized_end = 844
-    _globals["_REJECTPOLICYRESPONSE"]._serialized_start = 846
-    _globals["_REJECTPOLICYRESPONSE"]._serialized_end = 903
-    _globals["_PROMOTEPOLICYREQUEST"]._serialized_start = 905
-    _globals["_PROMOTEPOLICYREQUEST"]._serialized_end = 981
-    _globals["_PROMOTEPOLICYRESPONSE"]._serialized_start = 983
-    _globals["_PROMOTEPOLICYRESPONSE"]._serialized_end = 1041
-    _globals["_ROLLBACKPOLICYREQUEST"]._serialized_start = 1043
-    _globals["_ROLLBACKPOLICYREQUEST"]._serialized_end = 1120
-    _globals["_ROLLBACKPOLICYRESPONSE"]._serialized_start = 1122
-    _globals["_ROLLBACKPOLICYRESPONSE"]._serialized_end = 1181
-    _globals["_POLICIES"]._serialized_start = 1362
-    _globals["_POLICIES"]._serialized_end = 1855
+  DESCRIPTOR._loaded_options = None
+  _globals['_POLICYSTATE']._serialized_start=1184
+  _globals['_POLICYSTATE']._serialized_end=1359
+  _globals['_POLICY']._serialized_start=103
+  _globals['_POLICY']._serialized_end=422
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=424
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=464
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=466
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=525
+  _globals['_GETPOLICYREQUEST']._serialized_start=527
+  _globals['_GETPOLICYREQUEST']._serialized_end=562
+  _globals['_GETPOLICYRESPONSE']._serialized_start=564
+  _globals['_GETPOLICYRESPONSE']._serialized_end=618
+  _globals['_STARTCANARYREQUEST']._serialized_start=620
+  _globals['_STARTCANARYREQUEST']._serialized_end=709
+  _globals['_STARTCANARYRESPONSE']._serialized_start=711
+  _globals['_STARTCANARYRESPONSE']._serialized_end=767
+  _globals['_REJECTPOLICYREQUEST']._serialized_start=769
+  _globals['_REJECTPOLICYREQUEST']._serialized_end=844
+  _globals['_REJECTPOLICYRESPONSE']._serialized_start=846
+  _globals['_REJECTPOLICYRESPONSE']._serialized_end=903
+  _globals['_PROMOTEPOLICYREQUEST']._serialized_start=905
+  _globals['_PROMOTEPOLICYREQUEST']._serialized_end=981
+  _globals['_PROMOTEPOLICYRESPONSE']._serialized_start=983
+  _globals['_PROMOTEPOLICYRESPONSE']._serialized_end=1041
+  _globals['_ROLLBACKPOLICYREQUEST']._serialized_start=1043
+  _globals['_ROLLBACKPOLICYREQUEST']._serialized_end=1120
+  _globals['_ROLLBACKPOLICYRESPONSE']._serialized_start=1122
+  _globals['_ROLLBACKPOLICYRESPONSE']._serialized_end=1181
+  _globals['_POLICIES']._serialized_start=1362
+  _globals['_POLICIES']._serialized_end=1855
 # @@protoc_insertion_point(module_scope)

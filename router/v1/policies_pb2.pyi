@@ -25,9 +25,7 @@ class _PolicyState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _PolicyStateEnumTypeWrapper(
-    _enum_type_wrapper._EnumTypeWrapper[_PolicyState.ValueType], _builtins.type
-):
+class _PolicyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POLICY_STATE_UNSPECIFIED: _PolicyState.ValueType  # 0
     """Never sent."""
@@ -117,49 +115,13 @@ class Policy(_message.Message):
         share: _builtins.float | None = ...,
         canary: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "_share",
-        b"_share",
-        "canary",
-        b"canary",
-        "created_at",
-        b"created_at",
-        "promoted_at",
-        b"promoted_at",
-        "share",
-        b"share",
-        "summary",
-        b"summary",
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "canary", b"canary", "created_at", b"created_at", "promoted_at", b"promoted_at", "share", b"share", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "_share",
-        b"_share",
-        "bundle_bytes",
-        b"bundle_bytes",
-        "bundle_sha256",
-        b"bundle_sha256",
-        "canary",
-        b"canary",
-        "created_at",
-        b"created_at",
-        "promoted_at",
-        b"promoted_at",
-        "share",
-        b"share",
-        "state",
-        b"state",
-        "summary",
-        b"summary",
-        "version",
-        b"version",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "bundle_bytes", b"bundle_bytes", "bundle_sha256", b"bundle_sha256", "canary", b"canary", "created_at", b"created_at", "promoted_at", b"promoted_at", "share", b"share", "state", b"state", "summary", b"summary", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
     _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType__share
-    ) -> _WhichOneofReturnType__share | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
@@ -285,9 +247,7 @@ class StartCanaryRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "comment", b"comment", "request_id", b"request_id", "share", b"share", "version", b"version"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "share", b"share", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,9 +301,7 @@ class RejectPolicyRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "comment", b"comment", "request_id", b"request_id", "version", b"version"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,9 +355,7 @@ class PromotePolicyRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "comment", b"comment", "request_id", b"request_id", "version", b"version"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -455,9 +411,7 @@ class RollbackPolicyRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "comment", b"comment", "request_id", b"request_id", "version", b"version"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ else:
 _T = _typing.TypeVar("_T")
 
 class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
 class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
@@ -32,31 +33,19 @@ class PoliciesStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PoliciesAsyncStub: ...
-    ListPolicies: _grpc.UnaryUnaryMultiCallable[
-        _policies_pb2.ListPoliciesRequest, _policies_pb2.ListPoliciesResponse
-    ]
+    ListPolicies: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ListPoliciesRequest, _policies_pb2.ListPoliciesResponse]
     """Lists the policies, newest first."""
-    GetPolicy: _grpc.UnaryUnaryMultiCallable[
-        _policies_pb2.GetPolicyRequest, _policies_pb2.GetPolicyResponse
-    ]
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.GetPolicyRequest, _policies_pb2.GetPolicyResponse]
     """Gets one policy with its manifest's summary."""
-    StartCanary: _grpc.UnaryUnaryMultiCallable[
-        _policies_pb2.StartCanaryRequest, _policies_pb2.StartCanaryResponse
-    ]
+    StartCanary: _grpc.UnaryUnaryMultiCallable[_policies_pb2.StartCanaryRequest, _policies_pb2.StartCanaryResponse]
     """Lets a candidate, or a policy that was rejected, decide a share of the traffic beside the
     active one, or changes the canary's share; one policy at a time.
     """
-    RejectPolicy: _grpc.UnaryUnaryMultiCallable[
-        _policies_pb2.RejectPolicyRequest, _policies_pb2.RejectPolicyResponse
-    ]
+    RejectPolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.RejectPolicyRequest, _policies_pb2.RejectPolicyResponse]
     """Ends a canary, whose share goes back to the active policy, or a candidate's hopes."""
-    PromotePolicy: _grpc.UnaryUnaryMultiCallable[
-        _policies_pb2.PromotePolicyRequest, _policies_pb2.PromotePolicyResponse
-    ]
+    PromotePolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.PromotePolicyRequest, _policies_pb2.PromotePolicyResponse]
     """Makes a policy the active one; the one before it becomes the previous one."""
-    RollbackPolicy: _grpc.UnaryUnaryMultiCallable[
-        _policies_pb2.RollbackPolicyRequest, _policies_pb2.RollbackPolicyResponse
-    ]
+    RollbackPolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.RollbackPolicyRequest, _policies_pb2.RollbackPolicyResponse]
     """Makes the previous policy the active one again; without a previous one, the
     static fallback serves.
     """
@@ -66,31 +55,19 @@ class PoliciesAsyncStub(PoliciesStub):
     """Shows and switches the policies that all tenants share; writing needs the operator role."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    ListPolicies: _aio.UnaryUnaryMultiCallable[
-        _policies_pb2.ListPoliciesRequest, _policies_pb2.ListPoliciesResponse
-    ]  # type: ignore[assignment]
+    ListPolicies: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListPoliciesRequest, _policies_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     """Lists the policies, newest first."""
-    GetPolicy: _aio.UnaryUnaryMultiCallable[
-        _policies_pb2.GetPolicyRequest, _policies_pb2.GetPolicyResponse
-    ]  # type: ignore[assignment]
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.GetPolicyRequest, _policies_pb2.GetPolicyResponse]  # type: ignore[assignment]
     """Gets one policy with its manifest's summary."""
-    StartCanary: _aio.UnaryUnaryMultiCallable[
-        _policies_pb2.StartCanaryRequest, _policies_pb2.StartCanaryResponse
-    ]  # type: ignore[assignment]
+    StartCanary: _aio.UnaryUnaryMultiCallable[_policies_pb2.StartCanaryRequest, _policies_pb2.StartCanaryResponse]  # type: ignore[assignment]
     """Lets a candidate, or a policy that was rejected, decide a share of the traffic beside the
     active one, or changes the canary's share; one policy at a time.
     """
-    RejectPolicy: _aio.UnaryUnaryMultiCallable[
-        _policies_pb2.RejectPolicyRequest, _policies_pb2.RejectPolicyResponse
-    ]  # type: ignore[assignment]
+    RejectPolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.RejectPolicyRequest, _policies_pb2.RejectPolicyResponse]  # type: ignore[assignment]
     """Ends a canary, whose share goes back to the active policy, or a candidate's hopes."""
-    PromotePolicy: _aio.UnaryUnaryMultiCallable[
-        _policies_pb2.PromotePolicyRequest, _policies_pb2.PromotePolicyResponse
-    ]  # type: ignore[assignment]
+    PromotePolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.PromotePolicyRequest, _policies_pb2.PromotePolicyResponse]  # type: ignore[assignment]
     """Makes a policy the active one; the one before it becomes the previous one."""
-    RollbackPolicy: _aio.UnaryUnaryMultiCallable[
-        _policies_pb2.RollbackPolicyRequest, _policies_pb2.RollbackPolicyResponse
-    ]  # type: ignore[assignment]
+    RollbackPolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.RollbackPolicyRequest, _policies_pb2.RollbackPolicyResponse]  # type: ignore[assignment]
     """Makes the previous policy the active one again; without a previous one, the
     static fallback serves.
     """
@@ -103,9 +80,7 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.ListPoliciesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _policies_pb2.ListPoliciesResponse, _abc.Awaitable[_policies_pb2.ListPoliciesResponse]
-    ]:
+    ) -> _typing.Union[_policies_pb2.ListPoliciesResponse, _abc.Awaitable[_policies_pb2.ListPoliciesResponse]]:
         """Lists the policies, newest first."""
 
     @_abc_1.abstractmethod
@@ -113,9 +88,7 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.GetPolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _policies_pb2.GetPolicyResponse, _abc.Awaitable[_policies_pb2.GetPolicyResponse]
-    ]:
+    ) -> _typing.Union[_policies_pb2.GetPolicyResponse, _abc.Awaitable[_policies_pb2.GetPolicyResponse]]:
         """Gets one policy with its manifest's summary."""
 
     @_abc_1.abstractmethod
@@ -123,9 +96,7 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.StartCanaryRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _policies_pb2.StartCanaryResponse, _abc.Awaitable[_policies_pb2.StartCanaryResponse]
-    ]:
+    ) -> _typing.Union[_policies_pb2.StartCanaryResponse, _abc.Awaitable[_policies_pb2.StartCanaryResponse]]:
         """Lets a candidate, or a policy that was rejected, decide a share of the traffic beside the
         active one, or changes the canary's share; one policy at a time.
         """
@@ -135,9 +106,7 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.RejectPolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _policies_pb2.RejectPolicyResponse, _abc.Awaitable[_policies_pb2.RejectPolicyResponse]
-    ]:
+    ) -> _typing.Union[_policies_pb2.RejectPolicyResponse, _abc.Awaitable[_policies_pb2.RejectPolicyResponse]]:
         """Ends a canary, whose share goes back to the active policy, or a candidate's hopes."""
 
     @_abc_1.abstractmethod
@@ -145,9 +114,7 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.PromotePolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _policies_pb2.PromotePolicyResponse, _abc.Awaitable[_policies_pb2.PromotePolicyResponse]
-    ]:
+    ) -> _typing.Union[_policies_pb2.PromotePolicyResponse, _abc.Awaitable[_policies_pb2.PromotePolicyResponse]]:
         """Makes a policy the active one; the one before it becomes the previous one."""
 
     @_abc_1.abstractmethod
@@ -155,13 +122,9 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.RollbackPolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _policies_pb2.RollbackPolicyResponse, _abc.Awaitable[_policies_pb2.RollbackPolicyResponse]
-    ]:
+    ) -> _typing.Union[_policies_pb2.RollbackPolicyResponse, _abc.Awaitable[_policies_pb2.RollbackPolicyResponse]]:
         """Makes the previous policy the active one again; without a previous one, the
         static fallback serves.
         """
 
-def add_PoliciesServicer_to_server(
-    servicer: PoliciesServicer, server: _typing.Union[_grpc.Server, _aio.Server]
-) -> None: ...
+def add_PoliciesServicer_to_server(servicer: PoliciesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
