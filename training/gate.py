@@ -1,0 +1,76 @@
+"""The gate: whether a candidate may reach traffic, and why not where it may not.
+
+held-out interactions + what each contestant would pick there -> what must be shown
+slos, slices, calibration, latency, leaks, bundle, speed        -> what blocks
+                                                                -> verdict
+
+Pure: the same contest and checks give the same verdict, whatever the interactions' order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from training.fairness_verdict import Audit
+from training.gate_conditions import beats, calibrated, fast_enough, not_leaked
+from training.gate_contest import Contest
+from training.gate_facts import (
+    Bundle,
+    Learnt,
+    Promised,
+    Timing,
+    as_foretold,
+    bundle_verifies,
+    certifiable,
+    decides_fast,
+    fair,
+    newer,
+    unseen,
+)
+from training.gate_slices import no_slice_worse
+from training.gate_verdict import Condition, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What is known of a candidate beside its interactions.
+
+    `unanswered` counts held-out queries that the incumbent has an arm for and the candidate
+    has none. `audit` is the fairness audit, where one was made.
+    """
+
+    learnt: Learnt
+    bundle: Bundle
+    timing: Timing
+    slos: Sequence[Promised] = ()
+    audit: Audit | None = None
+    unanswered: int = 0
+
+
+def judge(contest: Contest, checks: Checks, *, seed: int = 0) -> Verdict:
+    """The verdict on a candidate."""
+    return Verdict(conditions=(*_shown(contest, seed), *_told(contest, checks)))
+
+
+def _shown(contest: Contest, seed: int) -> Iterator[Condition]:
+    """The conditions that interactions tell."""
+    if contest.incumbent is not None:
+        yield beats(contest, "incumbent", contest.incumbent.target)
+    yield beats(contest, "best constant", contest.constant_target)
+    yield no_slice_worse(contest, seed=seed)
+    yield calibrated(contest)
+    yield fast_enough(contest)
+    yield not_leaked(contest)
+
+
+def _told(contest: Contest, checks: Checks) -> Iterator[Condition]:
+    """The conditions that are found out beside them."""
+    yield as_foretold(contest, checks.learnt)
+    yield unseen(checks.learnt)
+    yield newer(checks.learnt)
+    yield certifiable(checks.slos)
+    if checks.audit is not None:
+        yield fair(checks.audit)
+    yield bundle_verifies(checks.bundle)
+    yield decides_fast(checks.timing, checks.unanswered)
