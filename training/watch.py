@@ -63,7 +63,7 @@ class Watcher:
     ) -> None:
         self._stores, self._policies, self._log = stores, policies, log
         self._teller = teller or Teller(None)
-        self._canary = CanaryWatch(stores, log=log, plan=canary)
+        self._canary = CanaryWatch(stores, policies.another(), log=log, plan=canary)
         self._plan: Plan | None = None
         self._revisions: object = None
         self._resting: dict[tuple[str, str], datetime] = {}

@@ -6,7 +6,7 @@ outcomes of both sides -> comparison -> verdict -> a greater share, promotion or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,17 +15,16 @@ import structlog
 
 from router.errors import InvalidInput, LeadlineError, Unavailable
 from router.ids import derived_uuid7
-from router.policy.canary import chance_of, place_of
 from router.slo import Slo
 from router.store.arrivals import CONTINUED_WITHIN
 from router.store.canaries import LATE, Sides, SideSeen
 from router.store.watching import took_too_long
 from router.types import PolicyRecord
 from training.canary import DEFAULT, Action, Plan, Verdict, judge, told
-from training.canary_bets import thinned, thinning
-from training.canary_comparison import Seen
+from training.watch_canary_counting import Counting
 from training.watch_canary_kept import Kept
-from training.watch_plan import Stores
+from training.watch_plan import Policies, Stores
+from training.watch_shadow import ShadowWatch
 from training.watch_telling import Teller
 
 ACTOR = "watcher"
@@ -48,8 +47,11 @@ class CanaryWatch:
     what they say is done again by the next turn where it was not.
     """
 
-    def __init__(self, stores: Stores, *, log: Log, plan: Plan = DEFAULT) -> None:
+    def __init__(
+        self, stores: Stores, policies: Policies, *, log: Log, plan: Plan = DEFAULT
+    ) -> None:
         self._stores, self._log, self._plan = stores, log, plan
+        self._shadow = ShadowWatch(stores, policies, log=log)
         self._slos: dict[tuple[UUID, str, int], Slo | None] = {}
         self._noted: datetime | None = None
         self._rests_until: datetime | None = None
@@ -76,7 +78,10 @@ class CanaryWatch:
     def turn(self, horizon: int, now: datetime) -> Verdict | None:
         """One turn over what has arrived before the horizon; None without a served canary."""
         record = self._stores.registry.on_trial()
-        if record is None or not record.share:
+        if record is None:
+            return None
+        if not record.share:
+            self._shadow.turn(record, horizon, now)
             return None
         tenants = [each.tenant_id for each in self._stores.tenants.tenants()]
         active = self._stores.registry.active()
@@ -114,7 +119,7 @@ class CanaryWatch:
     def _read(self, version: int) -> Kept | None:
         found = self._stores.canaries.kept(version)
         try:
-            kept = None if found is None else Kept.from_mapping(found)
+            kept = None if found is None or "slos" in found else Kept.from_mapping(found)
         except InvalidInput as error:
             self._log.error("canary watched anew", policy=version, why=error.message)
             return None
@@ -141,7 +146,7 @@ class CanaryWatch:
             for each in tenants
         ]
         until = max(min([horizon, *settled]), kept.since)
-        counting = _Counting(record.version, kept, self._plan)
+        counting = Counting(record.version, kept, self._plan)
         for tenant_id in tenants:
             for rows, counts in self._arrived(tenant_id, sides, kept.since, until):
                 counting.add(tenant_id, rows, counts, self._bounds(tenant_id, rows))
@@ -207,77 +212,6 @@ class CanaryWatch:
         else:
             registry.promote(version, actor=ACTOR, comment=comment)
             self._log.info("canary promoted", policy=version, why=comment)
-
-
-@dataclass(slots=True)
-class _Counting:
-    """Adds batches to what is kept."""
-
-    version: int
-    kept: Kept
-    plan: Plan
-    _compared: list[Seen] = field(default_factory=list)
-
-    def add(
-        self,
-        tenant_id: UUID,
-        rows: Sequence[SideSeen],
-        decisions: int,
-        bounds: dict[tuple[str, int], float | None],
-    ) -> None:
-        """Adds a tenant's decisions of the canary, and what is known of those on both sides."""
-        guards, seen, apart = dict(self.kept.guards), [], 0
-        for row in rows:
-            if not self._is_compared(tenant_id, row, guards):
-                apart += 1
-            elif (each := self._seen(tenant_id, row, bounds)) is not None:
-                seen.append(each)
-        self.kept = self.kept.with_more(
-            decisions=decisions,
-            apart=apart,
-            guards=guards,
-            comparison=self.kept.comparison.observe(seen, self.plan.margins),
-        )
-
-    def _is_compared(self, tenant_id: UUID, row: SideSeen, guards: dict[str, bool]) -> bool:
-        """Whether both sides decide on their own under the slo, as far as is known.
-
-        Where a floor is broken, or not certified for one of the policies, it takes the safe arm,
-        which tells nothing of it.
-        """
-        if row.promise is None:
-            return True
-        guarded = row.promise.get("value_usd") is None or row.promise.get("monitor") == "broken"
-        is_canary = row.policy_version == self.version
-        name = f"{tenant_id}/{row.slo_name}/"
-        guards[f"{name}{is_canary}"] = guarded
-        return not guarded and guards.get(f"{name}{not is_canary}") is False
-
-    def _seen(
-        self, tenant_id: UUID, row: SideSeen, bounds: dict[tuple[str, int], float | None]
-    ) -> Seen | None:
-        """What came of it; None for one of more than enough of the active policy's."""
-        canary, chance = row.policy_version == self.version, self._chance(tenant_id, row)
-        drawn = (row.decision_id.int & 0xFFFFFFFF) / (1 << 32)
-        if not canary and drawn >= thinning(chance):
-            return None
-        return Seen(
-            canary=canary,
-            chance=thinned(chance),
-            score=row.score,
-            cost_usd=row.cost_usd if row.is_told else None,
-            latency_s=row.latency_s if row.is_told and not row.failed else None,
-            bound_s=bounds[row.slo_name, row.slo_version],
-            failed=row.failed if row.is_told else None,
-        )
-
-    def _chance(self, tenant_id: UUID, row: SideSeen) -> float:
-        """How probable the canary's side was when it was decided."""
-        shares = [share for at, share in self.kept.steps if at <= row.occurred_at]
-        if not row.unit:
-            return shares[-1]
-        place = place_of(self.version, tenant_id, row.unit)
-        return chance_of(place, shares[-1], shares[:-1])
 
 
 def _event(record: PolicyRecord, kept: Kept, verdict: Verdict, now: datetime) -> Event:

@@ -110,11 +110,15 @@ class Plan:
 
 
 class Policies:
-    """The active policy, verified as serving verifies it, bound to the catalog of now."""
+    """A policy, verified as serving verifies it, bound to the catalog of now."""
 
     def __init__(self, stores: Stores, trusted: Mapping[str, bytes]) -> None:
         self._stores, self._trusted = stores, trusted
         self._learned: tuple[str, Learned] | None = None
+
+    def another(self) -> Policies:
+        """The same for another policy, so that each keeps its own in memory."""
+        return Policies(self._stores, self._trusted)
 
     def bound(self, record: PolicyRecord | None, catalog: Catalog) -> Policy:
         """The policy; the static one where none is active. Raises BundleRefused."""

@@ -16,8 +16,8 @@ from router.errors import Conflict, Infeasible, InvalidInput, OutboxFull, Unavai
 from router.ids import time_of
 from router.pipeline import go_on
 from router.policy.continuation import MAX_ATTEMPTS, Step, Tried
+from router.requested import again
 from router.serving import fields
-from router.serving.asked import again
 from router.serving.budgets import Wallets
 from router.serving.clock import Clock, utc_now
 from router.serving.conversations import Conversations

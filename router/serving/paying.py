@@ -10,7 +10,7 @@ from router.conditions import Conditions
 from router.errors import Unavailable
 from router.policy.continuation import Step
 from router.policy.table import ArmTable
-from router.serving.asked import again
+from router.requested import again
 from router.serving.budgets import Wallets
 from router.serving.decisions import Row
 from router.slo import Slo

@@ -12,7 +12,7 @@ from router import pipeline
 from router.conditions import Conditions
 from router.errors import InvalidInput
 from router.policy.policy import Policy
-from router.serving.asked import again
+from router.requested import again
 from router.serving.rows import FIGURES, plain_reason
 from router.slo import Slo
 from router.types import Decision, PolicySource

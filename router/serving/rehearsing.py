@@ -27,7 +27,7 @@ from router.policy.rehearsal import (
 )
 from router.policy.table import ArmTable
 from router.policy.unknown import unknown_names
-from router.serving.asked import again
+from router.requested import again
 from router.serving.foretelling import Certify
 from router.serving.rows import FIGURES as COLUMNS
 from router.serving.state import Current

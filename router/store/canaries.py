@@ -118,6 +118,17 @@ order by greatest(told_at, d.arrival), d.decision_id
 """
 
 
+BESIDE = """
+select decision_id, occurred_at, query, request, input_tokens, slo_name,
+    coalesce(slo_version, 0) as slo_version, conditions, arm, predictions
+from decisions
+where tenant_id = :tenant and arrival >= :since and arrival < :until and occurred_at >= :lately
+    and policy_version = :active and policy_source <> 'import'
+    and query is not null and predictions is not null
+order by occurred_at desc limit :most
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideSeen:
     """What became known of a decision: all but its score where `is_told`, and its score if any.
@@ -221,6 +232,15 @@ class PostgresCanaries:
             found = connection.execute(text(SEEN), asked | {"continued": CONTINUED_WITHIN})
             rows = [SideSeen(**row) for row in found.mappings()]
         return rows, {int(version): int(count) for version, count in counts}, asked["until"]
+
+    def beside(
+        self, tenant_id: UUID, sides: Sides, since: int, until: int, most: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Rows of the newest decisions of the active policy that arrived, `most` at most."""
+        asked: dict[str, Any] = {"tenant": tenant_id, "since": since, "until": until}
+        asked |= {"active": sides.active, "lately": sides.lately, "most": most}
+        with tenant_scope(self._engine, tenant_id) as connection:
+            return [dict(row) for row in connection.execute(text(BESIDE), asked).mappings()]
 
 
 def _cut(connection: Connection, asked: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -167,7 +168,8 @@ def test_a_canary_that_answers_badly_is_rolled_back_by_itself(
 
 def live_until_rejected(address: str, admin: Admin) -> float:
     """Asks and scores, nine of ten right but one of ten of the canary's; returns how long the
-    canary decided on after its rejection, in seconds."""
+    canary decided on after its rejection, in seconds. Outcomes of a minute ago need not settle.
+    """
     deadline, number = time.monotonic() + 100.0, 0
     while admin.registry.on_trial() is not None:
         assert time.monotonic() < deadline, "it is never rejected"
@@ -175,11 +177,11 @@ def live_until_rejected(address: str, admin: Admin) -> float:
             for reply in ask(address, 32):
                 number += 1
                 is_right = (number % 10 == 0) is (reply.policy_version == TRIED)
-                stubs.router.ReportOutcome(
-                    pb.ReportOutcomeRequest(
-                        decision_id=reply.decision_id, score=float(is_right), cost_usd=1e-3
-                    )
+                report = pb.ReportOutcomeRequest(
+                    decision_id=reply.decision_id, score=float(is_right), cost_usd=1e-3
                 )
+                report.occurred_at.FromDatetime(datetime.now(UTC) - timedelta(minutes=1))
+                stubs.router.ReportOutcome(report)
     rejected = time.monotonic()
     last = rejected
     while time.monotonic() - rejected < 4.0:

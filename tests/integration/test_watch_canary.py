@@ -215,6 +215,45 @@ def test_a_share_set_by_hand_begins_a_step_and_another_active_policy_begins_anew
     assert (tried.record.canary or {})["active"] == tried.acme.policy_version
 
 
+def test_the_shadow_decides_beside_the_active_policy_and_the_differences_are_told(
+    tried: Tried,
+) -> None:
+    tried.admin.registry.canary(tried.version, share=0.0, actor="test")
+    arms = [arm.key for arm in CATALOG.arms]
+    broken = {"certificate_id": "", "value_usd": None, "monitor": "broken"}
+    logged = {"arms": arms, "accuracy": [0.1, 0.1], "cost_usd": [1.0, 1.0]}
+    with tried.acme.watcher() as watcher:
+        watcher.turn(datetime.now(UTC))
+        made = [
+            decision(
+                tried.acme.tenant_id,
+                query=f"What is {number} + 1?",
+                policy_version=tried.acme.policy_version,
+                policy_source="learned",
+                arm=arms[number % 2],
+                predictions=logged | {"latency_p50_s": [None, 1.0]},
+                conditions={"promise": broken},
+                decision_id=uuid7(datetime.now(UTC)),
+            )
+            for number in range(30)
+        ]
+        tried.acme.ship(made)
+        tried.told(made, canary=0.0, active=0.0)
+        for _ in range(2):
+            watcher.turn(later())
+        found = tried.record.canary or {}
+        [(name, said)] = found["slos"].items()
+        assert (found["verdict"], name, said["decisions"]) == ("shadow", "acme/default", 30)
+        assert 0 < said["differ"] < 30
+        assert said["accuracy"] > 0.0 > said["cost_usd"]
+        assert found["why"] == f"{said['differ']} of 30 decisions differ, unserved"
+        tried.admin.registry.canary(tried.version, share=SHARE, actor="test")
+        tried.told(tried.decided(400, at=begin(watcher)), canary=0.8, active=0.8)
+        watcher.turn(later())
+    assert (tried.record.canary or {})["verdict"] == "wait"
+    assert tried.audited() == []
+
+
 KILLED = """
     import sys
     from datetime import UTC, datetime, timedelta

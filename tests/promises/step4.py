@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.promises import Measured, drift, fairness, ope, promise, scaling
+from tests.promises import Measured, canary, drift, fairness, ope, promise, scaling
 
 
 @promise(
@@ -70,3 +70,24 @@ def fair() -> Measured:
 def laws() -> Measured:
     """Laws that are known, the simulated provider's arms, and the real strategies."""
     return scaling.holds()
+
+
+@promise(
+    step=4,
+    name="A canary's drop is rolled back",
+    must="5 points of accuracy: after at most 3,000 canary decisions at the median, judged after "
+    "each; also at 95 % and while the mix drifts",
+)
+def canary_drops() -> Measured:
+    """And how long it takes for costs, latency and errors."""
+    return canary.drops_are_rolled_back()
+
+
+@promise(
+    step=4,
+    name="A canary that is no worse goes on",
+    must="no rollback in 95 % of 1,000 null runs, under the plan and over 10,000 decisions",
+)
+def canary_nulls() -> Measured:
+    """Judged after each decision, with a steady mix and with one that drifts."""
+    return canary.null_runs_go_on()

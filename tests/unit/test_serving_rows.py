@@ -20,7 +20,8 @@ from router.policy.choice import choose
 from router.policy.explain import explain
 from router.policy.policy import Policy, static_policy
 from router.policy.worth import worth
-from router.serving.asked import again, asked
+from router.requested import again
+from router.serving.asked import asked
 from router.serving.messages import arm_from, slo_of
 from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
 from router.serving.state import State
