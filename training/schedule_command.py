@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,7 +51,7 @@ def schedule(
     hour, minute, zone = *time_of_day(at, "--at"), _zone(timezone)
     with until_stopped(supervised=supervised):
         config = told() if supervised else settings(dsn=dsn)
-        Nights(config).keep(hour, minute, zone)
+        Nights(config).keep(daily(hour, minute, zone))
 
 
 def _zone(name: str) -> tzinfo | None:
@@ -65,6 +65,13 @@ def _zone(name: str) -> tzinfo | None:
         ) from None
 
 
+def daily(hour: int, minute: int, zone: tzinfo | None) -> Any:
+    """APScheduler's trigger of every day at that time, whatever the clocks are put to."""
+    from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415
+
+    return CronTrigger(hour=hour, minute=minute, timezone=zone)
+
+
 class Nights:
     """Keeps the time and runs `leadline train` as a process of its own, one at a time."""
 
@@ -75,17 +82,15 @@ class Nights:
         self._environment = {**os.environ, **_told_by_environment(config)}
         self._running: subprocess.Popen[bytes] | None = None
 
-    def keep(self, hour: int, minute: int, zone: tzinfo | None) -> None:
-        """Waits for each night until an exception, as a signal raises, ends it."""
+    def keep(self, trigger: Any) -> None:
+        """Runs whenever the trigger of APScheduler says, until an exception ends it."""
         from apscheduler.schedulers.blocking import BlockingScheduler  # noqa: PLC0415
-        from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415
 
         scheduler = BlockingScheduler(job_defaults={"coalesce": True, "max_instances": 1})
-        trigger = CronTrigger(hour=hour, minute=minute, timezone=zone)
         scheduler.add_job(self.night, trigger, misfire_grace_time=LATE_S)
         # The clock that waits stands still while the machine sleeps, so it wakes by itself.
         scheduler.add_job(int, "interval", seconds=_BEAT_S, misfire_grace_time=None)
-        self._log.info("scheduled", at=f"{hour:02}:{minute:02}", timezone=str(trigger.timezone))
+        self._log.info("scheduled", when=str(trigger))
         try:
             scheduler.start()
         finally:

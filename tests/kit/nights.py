@@ -1,0 +1,136 @@
+"""Databases with history, and runs of `leadline train` on them that may be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pyarrow as pa
+
+from router.bundle.signing import SigningKey
+from router.store.engine import DatabaseRole, connect
+from router.store.interactions import import_rows
+from router.store.tenants import PostgresTenants
+from router.trust import SIGNING_KEY
+from tests.kit import logs
+from tests.kit.postgres import rows
+from training.nightly import Manner, train_from_database
+from training.room import Options, Registered
+from training.rows import SCHEMA
+
+LEADLINE = (sys.executable, "-c", "from router.cli import main; main()")
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def history(dsn: str, queries: int = 120) -> None:
+    """Brings a simulated log with times into a database, the same each time."""
+    told = [
+        {**row, "occurred_at": START + timedelta(minutes=int(row["query_id"][1:]))}
+        for row in logs.simulated(queries).rows
+    ]
+    admin, shipper = (
+        connect(dsn, role=role) for role in (DatabaseRole.ADMIN, DatabaseRole.SHIPPER)
+    )
+    try:
+        tenant = PostgresTenants(admin).create("acme", actor="test")
+        batch = pa.Table.from_pylist(told, SCHEMA).to_batches()[0]
+        import_rows(shipper, tenant.tenant_id, [batch], START + timedelta(days=1))
+    finally:
+        admin.dispose()
+        shipper.dispose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """What a database says of its runs and policies, oldest first."""
+
+    runs: Sequence[tuple[UUID, str, str | None]]
+    policies: Sequence[str]
+
+    @classmethod
+    def of(cls, dsn: str) -> Book:
+        """Reads it past every role."""
+        told: Any = rows(dsn, "select run_id, state, stage from training_runs order by started_at")
+        made = rows(dsn, "select bundle_sha256 from policies order by version")
+        return cls(runs=told, policies=[str(digest) for (digest,) in made])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nights:
+    """`leadline train` on one database, with the state directory of one machine."""
+
+    dsn: str
+    state: Path
+
+    def killed_at(self, step: str, before_s: float = 0.0) -> None:
+        """kill -9 as soon as the run tells the step; `before_s` later, where given."""
+        with self._begun() as run:
+            assert run.stderr is not None
+            for line in run.stderr:
+                if line.startswith(b"{") and orjson.loads(line).get("step") == step:
+                    break
+            else:
+                raise AssertionError(f"the run never came to {step}")
+            try:
+                run.wait(before_s)
+            except subprocess.TimeoutExpired:
+                run.kill()
+
+    def killed_after(self, seconds: float) -> bool:
+        """kill -9 after a time from its start; whether it had not ended before."""
+        with self._begun() as run:
+            try:
+                run.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                run.kill()
+                run.communicate()
+                return True
+        return False
+
+    def finished(self, *options: str) -> dict[str, Any]:
+        """What a run that nobody disturbs answers."""
+        command = [*LEADLINE, "train", "--json", "--dsn", self.dsn, *options]
+        done = subprocess.run(
+            command, env=self._environment(), capture_output=True, check=False, timeout=240
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        found: dict[str, Any] = orjson.loads(done.stdout)
+        return found
+
+    def here(
+        self,
+        progress: Callable[[str], None] = lambda _: None,
+        *,
+        now: datetime | None = None,
+        wait: bool = False,
+    ) -> Registered:
+        """A run in this process, which hears of its steps."""
+        options = Options(
+            seed=0,
+            share=0.2,
+            key=SigningKey.load_or_create(self.state / SIGNING_KEY),
+            actor="test",
+            progress=progress,
+        )
+        manner = Manner(directory=self.state / "training", wait=wait)
+        return train_from_database(self.dsn, options, manner, now=now or datetime.now(UTC))
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*LEADLINE, "train", "--dsn", self.dsn],
+            env=self._environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        own = {"LEADLINE_STATE_DIR": str(self.state), "LEADLINE_LOG_LEVEL": "info"}
+        return {**os.environ, **own}
