@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from router.commands import policies
 from router.commands.options import Dsn, JsonFlag, duration, settings
 from router.commands.output import print_json, progress
-from training import certificate_commands, log_commands
+from training import certificate_commands, compare_commands, log_commands
 from training.benchmark.commands import benchmark
 from training.log_commands import SkipBadRows
 from training.run_commands import training_runs
@@ -68,6 +69,7 @@ def groups(app: typer.Typer) -> None:
     app.command("training-runs")(training_runs)
     app.add_typer(log_commands.app, name="logs")
     app.add_typer(certificate_commands.app, name="certificates")
+    compare_commands.join(policies.app)
 
 
 def train(

@@ -1,0 +1,160 @@
+"""Where a comparison's policies and interactions come from: bundles, files, the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from router.bundle.embedder import load_embedder
+from router.errors import InvalidInput, NotFound
+from router.offline import Policy
+from router.slo import Slo
+from router.store.attempts import SCHEMA, attempts
+from router.store.catalog import PostgresCatalog
+from router.store.engine import DatabaseRole, connect
+from router.store.slos import PostgresSlos
+from training.compare_log import Interactions, Learnt, Source
+from training.dataset import Indices
+from training.interactions import settle
+from training.sources import read
+
+if TYPE_CHECKING:
+    from router.commands.database import Database
+
+_APPLICATION = "leadline policies compare"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A policy and how it is called."""
+
+    name: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which interactions to compare on, the newest first: at most so many."""
+
+    most: int
+    held_out: bool = False
+    skip_bad_rows: bool = False
+
+
+@contextmanager
+def reaching(dsn: str) -> Iterator[Callable[[], Database]]:
+    """Opens the database when it is first asked for, once."""
+    from router.commands.database import database  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(database(dsn)))
+
+
+def policy(named: str, reach: Callable[[], Database], keys: Sequence[str]) -> Named:
+    """The policy of a version or of a bundle's path. Raises NotFound or BundleRefused."""
+    version = _version(named)
+    if version is None:
+        if not Path(named).exists():
+            raise NotFound(f"{named!r:.200} is neither a version nor a bundle; name one of these")
+        return Named(name=named, policy=Policy.load(named, trusted_keys=keys))
+    from router.commands.explained import of  # noqa: PLC0415
+
+    catalog = PostgresCatalog(reach().admin).read()
+    return Named(name=f"policy {version}", policy=of(reach(), version, catalog, keys))
+
+
+def _version(named: str) -> int | None:
+    return int(named) if named.isascii() and named.isdecimal() else None
+
+
+def from_file(
+    path: Path, both: tuple[Policy, Policy], slos: Sequence[Slo], wanted: Wanted
+) -> tuple[Interactions, str]:
+    """A log's interactions, each under every slo, and what they are in words."""
+    table = read(path, skip_bad_rows=wanted.skip_bad_rows).table
+    names = [
+        f"{place}: {slo.name}" if len(slos) > 1 else slo.name for place, slo in enumerate(slos)
+    ]
+    source = Source(
+        table=table,
+        learnt=_learnt(both),
+        slos=tuple(zip(names, slos, strict=True)),
+        held_out=wanted.held_out,
+    )
+    found = source.interactions(load_embedder())
+    return _newest(found, wanted.most), f"{path.name}, {len(table):,} rows"
+
+
+def from_database(
+    database: Database,
+    both: tuple[Policy, Policy],
+    wanted: Wanted,
+    *,
+    since: datetime,
+    now: datetime,
+) -> tuple[Interactions, str]:
+    """The first attempts of decisions made since a time, each under its own slo as it is now.
+
+    Raises InvalidInput when there is none of which anything is known.
+    """
+    engine = connect(database.dsn, role=DatabaseRole.TRAINER, application_name=_APPLICATION)
+    try:
+        every = pa.Table.from_batches(attempts(engine, since=since), SCHEMA)
+    finally:
+        engine.dispose()
+    own = pc.and_(pc.equal(every["attempt"], 0), pc.invert(every["imported"]))
+    table = every.filter(own)[-wanted.most :] if len(every) else every
+    if not len(table):
+        raise InvalidInput(
+            f"no decision was made since {since:%F}; look further back with --days, or name a log",
+            field="days",
+        )
+    embedder = load_embedder()
+    log = settle(table.to_batches(), now=now, embedder=embedder).log.table
+    keys, slos = _slos(database, table)
+    place = dict(zip(table["decision_id"].to_pylist(), keys.tolist(), strict=True))
+    slo = np.array([place[each] for each in log["decision_id"].to_pylist()], np.intp)
+    source = Source(table=log, learnt=_learnt(both), slos=slos, held_out=wanted.held_out)
+    return source.interactions(embedder, slo=slo), f"{len(log):,} decisions since {since:%F}"
+
+
+def _learnt(both: tuple[Policy, Policy]) -> tuple[Learnt, Learnt]:
+    one, other = (Learnt.of(each.manifest.training) for each in both)
+    return one, other
+
+
+def _newest(found: Interactions, most: int) -> Interactions:
+    """At most so many; a log's rows come in the order of their time."""
+    return found if len(found) <= most else found.take(np.arange(len(found) - most, len(found)))
+
+
+def _slos(database: Database, table: pa.Table) -> tuple[Indices, tuple[tuple[str, Slo], ...]]:
+    """The place (n,) of each row's slo, and the slos by tenant and name as they are now."""
+    pairs = list(
+        zip(table["tenant"].fill_null("").to_pylist(), table["slo_name"].to_pylist(), strict=True)
+    )
+    names = sorted(set(pairs), key=lambda each: (each[0], each[1] or ""))
+    known = {tenant: _current(database, tenant) for tenant in {tenant for tenant, _ in names}}
+    found = tuple(
+        (f"{tenant} {name or 'none'}", known[tenant].get(name or "", Slo()))
+        for tenant, name in names
+    )
+    place = {pair: number for number, pair in enumerate(names)}
+    return np.array([place[pair] for pair in pairs], np.intp), found
+
+
+def _current(database: Database, tenant: str) -> Mapping[str, Slo]:
+    try:
+        tenant_id = database.tenant_id(tenant)
+    except NotFound:
+        return {}
+    return {slo.name: slo for slo in PostgresSlos(database.router).current(tenant_id)}
