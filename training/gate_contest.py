@@ -47,8 +47,8 @@ class Held:
 class Contestant:
     """What a policy would do for n interactions, as it serves.
 
-    `target` (n, a) are the probabilities of its picks, exploration included, and `accuracy`
-    (n, a) is what it predicts.
+    `target` (n, a) are the probabilities of its picks, and `accuracy` (n, a) is what it
+    predicts.
     """
 
     target: Floats

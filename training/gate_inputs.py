@@ -1,13 +1,14 @@
 """From held-out interactions and policies, as serving binds them, to the gate's contest.
 
 Every contestant decides for every held-out query under the slo that asked it, by the very
-code that serves, so that what is judged is what would serve.
+code that serves, so that what is judged is what would serve. Exploration is left out: it
+costs whoever serves the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -21,6 +22,7 @@ from training.dataset import Dataset, Indices
 from training.decided import decided
 from training.gate_contest import Contest, Contestant, Held
 from training.gate_rewards import FOLDS, corrected
+from training.logged import one_hot
 from training.slices import Facet
 from training.splits import folds
 
@@ -97,6 +99,19 @@ def _response(score: Floats, weight: Floats) -> Floats | None:
         return None
     share = weight / weight[known].mean() * len(score) / known.sum()
     return np.asarray(np.maximum(share, 1.0))
+
+
+def seen(found: Outcomes, learnt: Sequence[str]) -> int:
+    """How many interactions have a text that is among those which were learnt from.
+
+    Texts that differ in case or white space alone are the same.
+    """
+    known = set(map(_plain, learnt))
+    return sum(_plain(text) in known for text in found.texts)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def asked(slo: Slo, policy: Policy, train: Dataset) -> Asked:
@@ -240,13 +255,11 @@ def _decided(
     policy: Policy, texts: Sequence[str], asked: Asked
 ) -> tuple[Mapping[str, Floats], Mask]:
     """The figures (q, a) of the decisions for some texts, and which have one (q,)."""
-    made = decided(policy, texts, asked.slo, np.array([asked.value_usd]))
+    slo = replace(asked.slo, exploration_rate=0.0)
+    made = decided(policy, texts, slo, np.array([asked.value_usd]))
     latency = [each.predictions for each in policy.predict(texts)]
-    every = np.repeat(np.arange(len(policy.arms))[None], len(texts), axis=0)
-    query = np.repeat(np.arange(len(texts)), len(policy.arms))
-    chance = made.chance(query, every.ravel()).reshape(every.shape)
     figures = {
-        "target": chance / chance.sum(axis=1, keepdims=True),
+        "target": one_hot(made.arms[:, 0], len(policy.arms)),
         "accuracy": np.nan_to_num(made.accuracy),
         "cost_usd": np.nan_to_num(made.cost_usd),
         "p50_s": np.array([each.latency_p50_s for each in latency]),
