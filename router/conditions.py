@@ -65,7 +65,9 @@ class Conditions:
 
     `backends` names only models that do not do as predicted. `cost_multiplier`, at least 1,
     is what a dollar counts for while budgets are paced; `budget_left_usd` is what this
-    worker may still spend of the tightest budget, None without one.
+    worker may still spend of the tightest budget, None without one. `mean_cost_usd` is what
+    the slo's decisions are expected to cost on average, before exploration; None where that
+    is not known, or matters to nothing.
     """
 
     promise: Promise | None = None
@@ -73,6 +75,7 @@ class Conditions:
     cost_multiplier: float = 1.0
     budget_left_usd: float | None = None
     conversation: Conversation | None = None
+    mean_cost_usd: float | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """What is out of the ordinary, as plain JSON values."""

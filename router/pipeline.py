@@ -17,14 +17,14 @@ from router.conditions import PLAIN, Conditions
 from router.errors import Infeasible
 from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.energy import emitted_gco2e
-from router.policy.exploration import explore
+from router.policy.exploration import Exploring, explore, exploring, probabilities
 from router.policy.first import first, worth_waiting
 from router.policy.novelty import is_novel
 from router.policy.policy import Policy, Predicted
-from router.policy.standing import Standing, Together, stand
+from router.policy.standing import Standing, Together, restand, stand
 from router.policy.table import ArmTable
 from router.slo import Slo
-from router.types import Bounds, Choice, Decision, Query
+from router.types import Bounds, Choice, Decision, Floats, Query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +124,11 @@ def _decided(
         choices = first(policy, together, query, slo, bounds, aim=aim, conditions=conditions)
     except Infeasible as error:
         return [error] * len(cases)
+    usual_usd = conditions.mean_cost_usd
+    how = partial(exploring, slo=slo, value_usd=aim.value_usd, mean_cost_usd=usual_usd)
     made = {
-        place: _explored(choice, slo, cases[place].decision_id)
-        for place, choice in enumerate(choices)
+        place: _explored(choice, how(choice, standing), cases[place].decision_id)
+        for place, (standing, choice) in enumerate(zip(together.each, choices, strict=True))
         if isinstance(choice, Choice)
     }
     waits = worth_waiting(policy, together, made, Aim.of(slo, aim), willing=bounds.may_continue)
@@ -168,9 +170,20 @@ def _decision(
     )
 
 
-def _explored(choice: Choice, slo: Slo, decision_id: UUID) -> Choice:
-    rate = slo.exploration_rate
-    return explore(choice, rate, uniform(decision_id)) if rate else choice
+def _explored(choice: Choice, how: Exploring, decision_id: UUID) -> Choice:
+    return explore(choice, how.rate, uniform(decision_id), how.odds) if how.rate else choice
+
+
+def chances(policy: Policy, decision: Decision, slo: Slo, bounds: Bounds) -> Floats:
+    """With what probability each arm is picked (a,) where the slo explores.
+
+    `decision` is the same without exploration.
+    """
+    conditions = decision.conditions
+    standing = restand(policy.table, decision)
+    aim = policy.aim(slo, bounds, conditions, decision.novelty)
+    how = exploring(decision.choice, standing, slo, aim.value_usd, conditions.mean_cost_usd)
+    return probabilities(decision.choice, how.rate, how.odds)
 
 
 def go_on(

@@ -18,7 +18,7 @@ from router.conditions import PLAIN
 from router.errors import Infeasible
 from router.policy.continuation import Aim, Tried, affordable, walk
 from router.policy.evidence import Indices, probit
-from router.policy.exploration import explore
+from router.policy.exploration import explore, exploring
 from router.policy.first import first
 from router.policy.planning import Ahead
 from router.policy.policy import Policy, Predicted
@@ -137,7 +137,8 @@ class Part:
             return choice
         if slo.exploration_rate:
             drawn = pipeline.uniform(identify(self.log[place].asked.query_id))
-            choice = explore(choice, slo.exploration_rate, drawn)
+            how = exploring(choice, standing, slo, aim.value_usd)
+            choice = explore(choice, how.rate, drawn, how.odds)
         return choice.index
 
 

@@ -43,6 +43,8 @@ class Slo:
     slo's decisions may cost in a calendar hour, day and month (UTC). `safe_arm` is taken
     where the policy is not to be relied on: for queries unlike those that it has learnt
     from, and while the floor is broken; without one it is the most accurate permitted arm.
+    `exploration_rate` of the decisions explore; with an `exploration_cost_share` they do so
+    where it tells most, and add at most that share to the expected cost.
     """
 
     name: str = "default"
@@ -69,6 +71,7 @@ class Slo:
     excluded_strategies: tuple[str, ...] = ()
     safe_arm: str = ""
     exploration_rate: float = 0.0
+    exploration_cost_share: float | None = None
     on_infeasible: OnInfeasible = OnInfeasible.BEST_EFFORT
 
     def __post_init__(self) -> None:
@@ -78,6 +81,11 @@ class Slo:
     def has_floor(self) -> bool:
         """Whether it sets a floor on accuracy."""
         return self.min_accuracy is not None or self.min_relative_accuracy is not None
+
+    @property
+    def has_directed(self) -> bool:
+        """Whether its decisions explore where that tells most, within a share of their cost."""
+        return self.exploration_cost_share is not None and self.exploration_rate > 0.0
 
     @property
     def has_budgets(self) -> bool:
@@ -186,6 +194,7 @@ _RANGES = (
     ("min_relative_accuracy", 0.0, 1.5),
     ("confidence", 0.5, 0.9999),
     ("exploration_rate", 0.0, 1.0),
+    ("exploration_cost_share", 0.0, 1.0),
 )
 _POSITIVE = (
     *("max_latency_s", "max_cost_usd", "max_energy_wh", "accuracy_value_usd"),

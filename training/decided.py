@@ -12,11 +12,13 @@ import numpy as np
 from router import pipeline
 from router.conditions import Conditions, Promise
 from router.errors import Infeasible
+from router.policy.exploration import doubt
 from router.policy.policy import Policy, Predicted
 from router.policy.standing import stand
 from router.slo import Slo
 from router.types import Bounds, Decision, Floats, Mask, Query
 from training.dataset import Indices
+from training.directed import Directed
 
 _BATCH_TEXTS = 256
 _NEVER, _NOBODY = datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0)
@@ -28,8 +30,8 @@ class Decided:
     """Decisions for q queries at k values, among a arms; one attempt each.
 
     `arms` (q, k) were picked before exploration, which picks at the `rate` (q,) one of those
-    in `feasible` (q, a). `accuracy` and `cost_usd` (q, a) are predictions. Queries that are
-    not `answered` (q,) have no arm that may be run.
+    in `feasible` (q, a), or as `directed` says. `accuracy` and `cost_usd` (q, a) are
+    predictions. Queries that are not `answered` (q,) have no arm that may be run.
     """
 
     arms: Indices
@@ -38,12 +40,15 @@ class Decided:
     accuracy: Floats
     cost_usd: Floats
     answered: Mask
+    directed: Directed | None = None
 
     def mean(self, table: Floats) -> Floats:
         """What the decisions get of a table (q, a) on average, (q, k)."""
         picked: Floats = np.take_along_axis(table, self.arms, axis=1)
         if not self.rate.any():
             return picked
+        if self.directed is not None:
+            return self.directed.mean(table)
         explored = np.where(self.feasible, table, 0.0).sum(axis=1) / self._count
         rate = self.rate[:, None]
         mixed = (1.0 - rate) * picked + rate * explored[:, None]
@@ -51,6 +56,8 @@ class Decided:
 
     def chance(self, query: Indices, arm: Indices) -> Floats:
         """The chance that the decision for each of n queries picks the arm, (n, k)."""
+        if self.directed is not None:
+            return self.directed.chance(query, arm)
         rate = self.rate[query]
         explored = np.where(self.feasible[query, arm], rate / self._count[query], 0.0)
         picked = self.arms[query] == arm[:, None]
@@ -75,7 +82,7 @@ def decided(policy: Policy, texts: Sequence[str], slo: Slo, values_usd: Floats) 
     shape = (len(texts), len(policy.arms))
     ends = np.zeros((len(texts), 2), np.intp)
     feasible, answered = np.zeros(shape, bool), np.zeros(len(texts), bool)
-    accuracy, cost_usd, weighed_usd = (np.full(shape, np.nan) for _ in range(3))
+    accuracy, cost_usd, weighed_usd, doubts = (np.full(shape, np.nan) for _ in range(4))
     known = _predicted(policy, texts)
     rows = [
         _Row(policy, text, each, asked, promises) for text, each in zip(texts, known, strict=True)
@@ -88,7 +95,7 @@ def decided(policy: Policy, texts: Sequence[str], slo: Slo, values_usd: Floats) 
         answered[place], feasible[place] = True, last.choice.feasible
         ends[place] = row.decide(0).choice.index, last.choice.index
         accuracy[place], cost_usd[place] = last.predictions.accuracy, last.predictions.cost_usd
-        weighed_usd[place] = row.weighed_usd()
+        weighed_usd[place], doubts[place] = row.weighed_usd(), doubt(last.predictions)
     arms = _best(accuracy, weighed_usd, feasible, values_usd)
     for place in np.flatnonzero((arms[:, [0, -1]] != ends).any(axis=1) & answered).tolist():
         arms[place] = rows[place].arms()
@@ -99,6 +106,18 @@ def decided(policy: Policy, texts: Sequence[str], slo: Slo, values_usd: Floats) 
         accuracy=accuracy,
         cost_usd=cost_usd,
         answered=answered,
+        directed=Directed(
+            slo=slo,
+            arms=arms,
+            values_usd=np.array([row.values_usd() for row in rows]).reshape(arms.shape),
+            feasible=feasible,
+            accuracy=accuracy,
+            doubt=doubts,
+            cost_usd=cost_usd,
+            weighed_usd=weighed_usd,
+        )
+        if slo.has_directed
+        else None,
     )
 
 
@@ -144,6 +163,12 @@ class _Row:
         table, tokens = self._policy.table, self._query.input_tokens
         conditions = self._promises[-1]
         return stand(table, self._known, self._slo, conditions, tokens).weighed_usd
+
+    def values_usd(self) -> list[float]:
+        """What a correct answer is worth to each decision, (k,)."""
+        novelty = self._known.novelty
+        aims = [self._policy.aim(self._slo, _BOUNDS, each, novelty) for each in self._promises]
+        return [aim.value_usd or 0.0 for aim in aims]
 
     def arms(self) -> Indices:
         """The arm at every value as serving picks it, (k,), where no formula tells.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.types import Choice, Floats, Predictions
+from router.types import Floats, Predictions
 
 FIGURES = ("accuracy", "cost_usd", "latency_p50_s", "latency_p95_s", "energy_wh")
 """What `expected` gives of each decision, in this order."""
@@ -90,19 +90,6 @@ class Rehearsal:
     accuracy: Estimate | None = None
     cost_usd: Estimate | None = None
     latency_s: Estimate | None = None
-
-
-def probabilities(choice: Choice, rate: float) -> Floats:
-    """With what probability each arm is taken (a,), by the law of `explore`.
-
-    `choice` is the greedy one, before exploration.
-    """
-    found = np.zeros(len(choice.feasible))
-    found[choice.index] = 1.0
-    many = int(choice.feasible.sum())
-    if rate <= 0.0 or many < 2:
-        return found
-    return found * (1.0 - rate) + choice.feasible * (rate / many)
 
 
 def expected(predictions: Predictions, probability: Floats) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 
 from router.clients.values import DryRun
 from router.errors import Infeasible, InvalidInput
-from router.pipeline import decide
+from router.pipeline import chances, decide
 from router.policy.features import Context
 from router.policy.novelty import is_novel
 from router.policy.policy import Policy, Predicted
@@ -22,7 +22,6 @@ from router.policy.rehearsal import (
     FIGURES,
     Rehearsed,
     expected,
-    probabilities,
     summarise,
 )
 from router.policy.table import ArmTable
@@ -34,7 +33,17 @@ from router.serving.state import Current
 from router.serving.threads import Threads
 from router.slo import Slo
 from router.store.rehearsing import MOST_DECISIONS, PostgresPast
-from router.types import Catalog, Choice, Floats, Predictions, SloStatus, Strategy
+from router.types import (
+    Bounds,
+    Catalog,
+    Choice,
+    Decision,
+    Floats,
+    Predictions,
+    Query,
+    SloStatus,
+    Strategy,
+)
 
 WINDOW = timedelta(days=7)
 LONGEST_WINDOW = timedelta(days=366)
@@ -168,11 +177,14 @@ class Again:
         if not arms.places:
             return None
         logged = _predictions(row["predictions"], len(keys))
-        return self._compare(row, arms, logged, self._choose(row, arms, logged))
-
-    def _choose(self, row: Mapping[str, Any], arms: _Arms, logged: Predictions) -> Choice | None:
-        """The greedy choice; None where the decision would be refused."""
         query, bounds = again({**row, "query": ""})
+        decision = self._decide(row, arms, logged, query, bounds)
+        return self._compare(row, arms, logged, decision, bounds)
+
+    def _decide(
+        self, row: Mapping[str, Any], arms: _Arms, logged: Predictions, query: Query, bounds: Bounds
+    ) -> Decision | None:
+        """The greedy decision; None where it would be refused."""
         context = Context(
             values=np.empty(0), words=np.empty(0, np.intp), input_tokens=query.input_tokens
         )
@@ -187,17 +199,23 @@ class Again:
                 decision_id=row["decision_id"],
                 now=row["occurred_at"],
                 predicted=predicted,
-            ).choice
+            )
         except Infeasible:
             return None
 
     def _compare(
-        self, row: Mapping[str, Any], arms: _Arms, logged: Predictions, choice: Choice | None
+        self,
+        row: Mapping[str, Any],
+        arms: _Arms,
+        logged: Predictions,
+        decision: Decision | None,
+        bounds: Bounds,
     ) -> Rehearsed:
         place = arms.keys.index(row["arm"])
-        taken, greedy = np.zeros(len(arms.keys)), -1
-        if choice is not None:
-            taken[arms.places] = probabilities(choice, self._slo.exploration_rate)
+        taken, greedy, choice = np.zeros(len(arms.keys)), -1, None
+        if decision is not None:
+            choice = decision.choice
+            taken[arms.places] = chances(arms.policy, decision, self._slo, bounds)
             greedy = arms.places[choice.index]
         propensity = row["propensity"]
         return Rehearsed(

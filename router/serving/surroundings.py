@@ -11,9 +11,12 @@ from router.serving.asked import Asked
 from router.serving.backends import Board
 from router.serving.budgets import Wallets
 from router.serving.conversations import Conversations
+from router.serving.mean_costs import MeanCosts
 from router.serving.tenants import TenantDirectory
 from router.slo import Slo
 from router.types import Decision
+
+_NOTHING = (None, None, None, None)
 
 
 class Surroundings:
@@ -29,6 +32,7 @@ class Surroundings:
     ) -> None:
         self._tenants, self._backends = tenants, backends
         self._wallets, self._conversations = wallets, conversations
+        self._mean_costs = MeanCosts()
 
     async def ready(self, tenant_id: UUID, slo: Slo, table: ArmTable, question: Asked) -> None:
         """Sees to what a decision of this slo needs first. Raises what `Wallets.ready` does."""
@@ -47,7 +51,11 @@ class Surroundings:
             else None
         )
         backends = self._backends.now(now.timestamp())
-        if promise is None and held is None and conversation is None and not backends:
+        mean_cost_usd = (
+            self._mean_costs.now(tenant_id, slo, policy_version) if slo.has_directed else None
+        )
+        unusual = (promise, held, conversation, mean_cost_usd)
+        if unusual == _NOTHING and not backends:
             return PLAIN
         return Conditions(
             promise=promise,
@@ -55,6 +63,7 @@ class Surroundings:
             cost_multiplier=1.0 if held is None else held.cost_multiplier,
             budget_left_usd=None if held is None else held.left_usd,
             conversation=conversation,
+            mean_cost_usd=mean_cost_usd,
         )
 
     def reserve(self, tenant_id: UUID, decision: Decision, table: ArmTable) -> None:
@@ -64,6 +73,8 @@ class Surroundings:
     def logged(self, tenant_id: UUID, question: Asked, decision: Decision, now: datetime) -> None:
         """Takes note of a decision that is new in the log."""
         self._backends.routed(tenant_id, decision, now)
+        if decision.slo.has_directed:
+            self._mean_costs.decided(tenant_id, decision)
         if question.conversation_id:
             self._conversations.answered(
                 tenant_id,

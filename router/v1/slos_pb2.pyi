@@ -106,6 +106,7 @@ class Slo(_message.Message):
     SAFE_ARM_FIELD_NUMBER: _builtins.int
     EXCLUDED_REGIONS_FIELD_NUMBER: _builtins.int
     EXCLUDED_STRATEGIES_FIELD_NUMBER: _builtins.int
+    EXPLORATION_COST_SHARE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that requests refer to it by, for example "chat"."""
     version: _builtins.int
@@ -125,7 +126,9 @@ class Slo(_message.Message):
     accuracy_value_usd: _builtins.float
     """Pure trade-off: a decision maximises this value in dollars x accuracy - cost."""
     exploration_rate: _builtins.float
-    """Share of decisions that pick uniformly inside the feasible set, in [0, 1]."""
+    """Share of decisions that explore inside the feasible set, in [0, 1]; uniformly, unless
+    `exploration_cost_share` is set.
+    """
     on_infeasible: Global___OnInfeasible.ValueType
     """What to do when no arm meets the slo."""
     min_relative_accuracy: _builtins.float
@@ -144,6 +147,10 @@ class Slo(_message.Message):
     """Price of a kilogram of CO2 equivalent in dollars, which adds to every cost; 0 adds nothing."""
     safe_arm: _builtins.str
     """Key of the arm to take where the policy is not to be relied on; empty: the most accurate."""
+    exploration_cost_share: _builtins.float
+    """Share of the mean expected cost of decisions that exploring may add, in [0, 1]. With it
+    exploration is directed: it tries most what may be better than the pick and costs little.
+    """
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that may be picked; empty means all."""
@@ -201,10 +208,11 @@ class Slo(_message.Message):
         safe_arm: _builtins.str = ...,
         excluded_regions: _abc.Iterable[_builtins.str] | None = ...,
         excluded_strategies: _abc.Iterable[_builtins.str] | None = ...,
+        exploration_cost_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_value_usd", b"accuracy_value_usd", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "created_at", b"created_at", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_exploration_cost_share", b"_exploration_cost_share", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_value_usd", b"accuracy_value_usd", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "created_at", b"created_at", "exploration_cost_share", b"exploration_cost_share", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_scope", b"accuracy_scope", "accuracy_value_usd", b"accuracy_value_usd", "allowed_models", b"allowed_models", "allowed_regions", b"allowed_regions", "allowed_strategies", b"allowed_strategies", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "confidence", b"confidence", "created_at", b"created_at", "excluded_models", b"excluded_models", "excluded_regions", b"excluded_regions", "excluded_strategies", b"excluded_strategies", "exploration_rate", b"exploration_rate", "latency_quantile", b"latency_quantile", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy", "name", b"name", "on_infeasible", b"on_infeasible", "reference_arm", b"reference_arm", "safe_arm", b"safe_arm", "usd_per_kgco2e", b"usd_per_kgco2e", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_exploration_cost_share", b"_exploration_cost_share", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_scope", b"accuracy_scope", "accuracy_value_usd", b"accuracy_value_usd", "allowed_models", b"allowed_models", "allowed_regions", b"allowed_regions", "allowed_strategies", b"allowed_strategies", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "confidence", b"confidence", "created_at", b"created_at", "excluded_models", b"excluded_models", "excluded_regions", b"excluded_regions", "excluded_strategies", b"excluded_strategies", "exploration_cost_share", b"exploration_cost_share", "exploration_rate", b"exploration_rate", "latency_quantile", b"latency_quantile", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy", "name", b"name", "on_infeasible", b"on_infeasible", "reference_arm", b"reference_arm", "safe_arm", b"safe_arm", "usd_per_kgco2e", b"usd_per_kgco2e", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy_value_usd: _TypeAlias = _typing.Literal["accuracy_value_usd"]  # noqa: Y015
     _WhichOneofArgType__accuracy_value_usd: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd"]  # noqa: Y015
@@ -214,6 +222,8 @@ class Slo(_message.Message):
     _WhichOneofArgType__budget_usd_per_hour: _TypeAlias = _typing.Literal["_budget_usd_per_hour", b"_budget_usd_per_hour"]  # noqa: Y015
     _WhichOneofReturnType__budget_usd_per_month: _TypeAlias = _typing.Literal["budget_usd_per_month"]  # noqa: Y015
     _WhichOneofArgType__budget_usd_per_month: _TypeAlias = _typing.Literal["_budget_usd_per_month", b"_budget_usd_per_month"]  # noqa: Y015
+    _WhichOneofReturnType__exploration_cost_share: _TypeAlias = _typing.Literal["exploration_cost_share"]  # noqa: Y015
+    _WhichOneofArgType__exploration_cost_share: _TypeAlias = _typing.Literal["_exploration_cost_share", b"_exploration_cost_share"]  # noqa: Y015
     _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
     _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
     _WhichOneofReturnType__max_energy_wh: _TypeAlias = _typing.Literal["max_energy_wh"]  # noqa: Y015
@@ -232,6 +242,8 @@ class Slo(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd_per_hour) -> _WhichOneofReturnType__budget_usd_per_hour | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd_per_month) -> _WhichOneofReturnType__budget_usd_per_month | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exploration_cost_share) -> _WhichOneofReturnType__exploration_cost_share | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
     @_typing.overload

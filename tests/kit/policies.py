@@ -103,6 +103,7 @@ def some_slos() -> st.SearchStrategy[Slo]:
             "excluded_strategies": st.sampled_from([(), ("refinement",)]),
             "safe_arm": keys,
             "exploration_rate": st.floats(0.0, 1.0),
+            "exploration_cost_share": st.none() | st.floats(0.0, 1.0),
             "on_infeasible": st.sampled_from(OnInfeasible),
         }
     )

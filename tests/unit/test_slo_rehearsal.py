@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.policy.exploration import explore
+from router.policy.exploration import explore, probabilities
 from router.policy.rehearsal import (
     Rehearsed,
     estimate,
     expected,
-    probabilities,
     summarise,
 )
 from router.policy.unknown import unknown_names
