@@ -84,7 +84,7 @@ class Outcomes:
             score=rows.score,
             cost_usd=rows.cost_usd,
             latency_s=rows.latency_s,
-            response=_response(rows.score, rows.score_weight),
+            response=responses(rows.score, rows.score_weight),
             cluster=rows.query,
         )
 
@@ -92,7 +92,7 @@ class Outcomes:
         return len(self.texts)
 
 
-def _response(score: Floats, weight: Floats) -> Floats | None:
+def responses(score: Floats, weight: Floats) -> Floats | None:
     """How many rows each scored one stands for, (n,); None where all count the same."""
     known = ~np.isnan(score)
     if not known.any() or (weight[known] == weight[known][0]).all():
