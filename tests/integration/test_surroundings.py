@@ -46,6 +46,12 @@ def place(cluster: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> 
         assert tenant is not None
         for slo in (
             Slo(name="cheap", accuracy_value_usd=0.01, usd_per_kgco2e=1.0, exploration_rate=0.5),
+            Slo(
+                name="curious",
+                accuracy_value_usd=0.01,
+                exploration_rate=0.5,
+                exploration_cost_share=0.1,
+            ),
             Slo(name="floor", min_accuracy=0.6, safe_arm="m3:single"),
             Slo(name="tight", max_latency_s=2.0, max_energy_wh=0.5, allowed_regions=("eu",)),
         ):
@@ -79,10 +85,12 @@ def replay(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[UUID], in
 def test_decisions_are_derived_again_bit_for_bit_and_what_was_changed_is_found(
     place: Place, replay: Callable[[UUID], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for number in range(160):
+        place.client.route(f"What is {number} + {number}?", slo="curious")
     made = [
         place.client.route(text, slo=slo, conversation_id="c", may_continue=len(text) % 2 == 0)
         for text in TEXTS
-        for slo in ("", "cheap", "floor", "tight")
+        for slo in ("", "cheap", "curious", "floor", "tight")
     ]
     decisions = [each.decision_id for each in made]
     eventually(lambda: arrived(place, decisions))
@@ -91,6 +99,11 @@ def test_decisions_are_derived_again_bit_for_bit_and_what_was_changed_is_found(
     for decision in decisions:
         assert replay(decision) == 0, capsys.readouterr()
     assert capsys.readouterr().out.count("the same, bit for bit") == len(decisions)
+    [(usual,)] = rows(
+        place.dsn,
+        "select count(*) from decisions where (conditions ->> 'mean_cost_usd')::float > 0",
+    )
+    assert usual >= len(TEXTS)
     change = f"update decisions set propensity = 0.123 where decision_id = '{decisions[0]}'"
     rows(place.dsn, change + " returning 1")
     assert replay(decisions[0]) == 1
