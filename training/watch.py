@@ -7,7 +7,7 @@ missing or has aged
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,12 +22,20 @@ from training.canary import DEFAULT
 from training.canary import Plan as CanaryPlan
 from training.watch_canary import CanaryWatch
 from training.watch_certifying import Cut, Subject, inputs, looks_of, write_up
-from training.watch_monitoring import Event, Kept, begun, has_grown, kept_of, record_of
-from training.watch_plan import STATEMENT_TIMEOUT_S, Plan, Policies, Stores, Watched, read_plan
+from training.watch_due import fits, going_on, grown, is_news
+from training.watch_monitoring import Event, Kept, kept_of, record_of
+from training.watch_plan import (
+    STATEMENT_TIMEOUT_S,
+    Plan,
+    Policies,
+    Stores,
+    Watched,
+    read_beside,
+    read_plan,
+)
 from training.watch_telling import ACTOR, Teller
 
 SETTLED_AFTER = CONTINUED_WITHIN + timedelta(seconds=5)
-IDLE_WRITE = timedelta(minutes=1)
 MOST_LOOKS = 1_000
 PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 PAUSE_AFTER_TIMEOUT = PAUSE_AFTER_FAILURE + timedelta(seconds=STATEMENT_TIMEOUT_S)
@@ -64,6 +72,8 @@ class Watcher:
         self._stores, self._policies, self._log = stores, policies, log
         self._teller = teller or Teller(None)
         self._canary = CanaryWatch(stores, policies.another(), log=log, plan=canary)
+        self._tried_policies = policies.another()
+        self._beside: Plan | None = None
         self._plan: Plan | None = None
         self._revisions: object = None
         self._resting: dict[tuple[str, str], datetime] = {}
@@ -90,12 +100,21 @@ class Watcher:
             with_event = partial(self._follow, plan, watched, horizon, now)
             changed += self._guarded(watched, with_event, now) or ()
         self._tell(plan, now)
-        due = [each for each in self._due(plan, now) if not self._rests(each, now)]
-        made = sorted(due, key=lambda each: self._tried.get(_name(each), _ALWAYS))[:1]
-        for watched in made:
-            self._tried[_name(watched)] = now
-            self._guarded(watched, partial(self._certify, plan, watched, horizon, now), now)
+        made = self._certify_one(plan, horizon, now)
         return Turn(certified=made, changed=changed, more=bool(made))
+
+    def _certify_one(self, plan: Plan, horizon: int, now: datetime) -> list[Watched]:
+        """Certifies what is due and was tried the longest ago, if any; the canary's floors too."""
+        plans = [plan, self._beside] if self._beside else [plan]
+        for watched in self._beside.watched if self._beside else ():
+            self._guarded(watched, partial(self._await, watched, horizon), now)
+        due = [(of, each) for of in plans for each in self._due(of, now)]
+        due = [(of, each) for of, each in due if not self._rests(each, now)]
+        made = sorted(due, key=lambda pair: self._tried.get(pair[1].name, _ALWAYS))[:1]
+        for of, watched in made:
+            self._tried[watched.name] = now
+            self._guarded(watched, partial(self._certify, of, watched, horizon, now), now)
+        return [watched for _, watched in made]
 
     def _read(self) -> Plan | None:
         """What to watch, read again when configuration has changed.
@@ -111,8 +130,17 @@ class Watcher:
                 self._log.error(
                     "policy refused: what was watched before goes on", why=error.message
                 )
+            self._beside = self._read_beside()
             self._revisions = revisions
         return self._plan
+
+    def _read_beside(self) -> Plan | None:
+        """What to certify for the canary; nothing where its bundle is refused."""
+        try:
+            return read_beside(self._stores, self._tried_policies)
+        except BundleRefused as error:
+            self._log.error("canary refused: its floors are not certified", why=error.message)
+            return None
 
     def _guarded(self, watched: Watched, work: Callable[[], Any], now: datetime) -> Any:
         """What the work returns; a failure that is this slo's alone keeps no other waiting."""
@@ -139,15 +167,15 @@ class Watcher:
         since = watched.monitor.seen_until if watched.monitor else 0
         if self._rests(watched, now):
             return changed
-        kept = _kept(plan, watched)
-        if kept is None and _fits(plan, watched):
+        kept = going_on(plan, watched)
+        if kept is None and fits(plan, watched):
             self._await(watched, horizon)
         while kept is not None:
             after = now - SETTLED_AFTER
             named = watched.tenant.tenant_id, watched.slo.name
             until = self._stores.watching.settled(*named, since, horizon, after)
             counted, ends = self._counted(watched, kept, since, until)
-            if _is_news(kept, counted, watched.monitor, ends, now):
+            if is_news(kept, counted, watched.monitor, ends, now):
                 event = self._write(watched, counted, ends, now)
                 changed += [event] if event else []
             kept = counted if since < ends < until else None
@@ -211,9 +239,9 @@ class Watcher:
 
     def _due(self, plan: Plan, now: datetime) -> list[Watched]:
         """Slos to certify: those with no certificate for their versions, then grown evidence."""
-        lacking = [each for each in plan.watched if not _fits(plan, each)]
-        grown = [each for each in plan.watched if _fits(plan, each) and _grown(plan, each, now)]
-        return lacking + grown
+        lacking = [each for each in plan.watched if not fits(plan, each)]
+        aged = [each for each in plan.watched if fits(plan, each) and grown(plan, each, now)]
+        return lacking + aged
 
     def _certify(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> None:
         known = self._stores.promises.certificates(
@@ -246,53 +274,9 @@ class Watcher:
         self, watched: Watched, now: datetime, why: str, pause: timedelta = PAUSE_AFTER_FAILURE
     ) -> None:
         """Leaves an slo alone for a while that could not be watched."""
-        self._resting[_name(watched)] = now + pause
-        tenant, slo = _name(watched)
+        self._resting[watched.name] = now + pause
+        tenant, slo = watched.name
         self._log.error("slo not watched for a minute", tenant=tenant, slo=slo, why=why)
 
     def _rests(self, watched: Watched, now: datetime) -> bool:
-        return self._resting.get(_name(watched), now) > now
-
-
-def _name(watched: Watched) -> tuple[str, str]:
-    return watched.tenant.name, watched.slo.name
-
-
-def _fits(plan: Plan, watched: Watched) -> bool:
-    """Whether its certificate is for its version under the policy that serves."""
-    found = watched.certificate
-    versions = watched.slo.version, plan.policy.version
-    return found is not None and (found.slo_version, found.policy_version) == versions
-
-
-def _grown(plan: Plan, watched: Watched, now: datetime) -> bool:
-    """Whether what the certificate rests on is more, or other, than it was."""
-    if watched.certificate is None:
-        return False
-    if inputs(watched.certificate).get("catalog_revision") != plan.catalog_revision:
-        return True
-    kept = kept_of(watched.monitor)
-    return has_grown(watched.certificate, kept, now, awaited=watched.awaited)
-
-
-def _kept(plan: Plan, watched: Watched) -> Kept | None:
-    """The monitor to go on with, or a new one for new versions; None until these are certified."""
-    if watched.certificate is None or not _fits(plan, watched):
-        return None
-    known = kept_of(watched.monitor)
-    if known is not None and known.versions == (watched.slo.version, plan.policy.version):
-        return known.under(watched.certificate)
-    new = begun(watched.slo, watched.certificate)
-    return new if new is None or known is None else replace(new, untold=known.untold)
-
-
-def _is_news(
-    kept: Kept, counted: Kept, before: MonitorRecord | None, until: int, now: datetime
-) -> bool:
-    """Whether to write: something was counted or begun, or the place was not moved for long."""
-    known = kept_of(before)
-    if before is None or known is None or known.versions != kept.versions:
-        return True
-    if counted.monitor.tally != kept.monitor.tally or until < before.seen_until:
-        return True
-    return until != before.seen_until and now - before.updated_at >= IDLE_WRITE
+        return self._resting.get(watched.name, now) > now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.bundle.embedder import load_embedder
 from router.loading import bind, registered
@@ -88,7 +88,7 @@ class Watched:
     """One slo of a tenant, with its newest certificate and its monitor as last read or written.
 
     Where no floor is there to monitor yet, `awaited` scored decisions have arrived since the
-    certificate, until the place `awaited_until`.
+    certificate, until the place `awaited_until`. `beside` is one that is the canary's.
     """
 
     tenant: Tenant
@@ -97,6 +97,13 @@ class Watched:
     monitor: MonitorRecord | None
     awaited: int = 0
     awaited_until: int = 0
+    beside: bool = False
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Of the tenant and the slo, as logs say them."""
+        slo = f"{self.slo.name} under the canary" if self.beside else self.slo.name
+        return self.tenant.name, slo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +144,37 @@ class Policies:
 
 def read_plan(stores: Stores, policies: Policies) -> Plan:
     """Reads it all. Raises BundleRefused where the active policy cannot be had."""
-    record, catalog = stores.registry.active(), stores.catalog.read()
-    return Plan(
-        policy=policies.bound(record, catalog),
-        cut=None if record is None else Cut.of(record),
-        catalog_revision=catalog.revision,
-        watched=[each for tenant in stores.tenants.tenants() for each in _of(stores, tenant)],
+    return _plan(stores, policies, stores.registry.active())
+
+
+def read_beside(stores: Stores, policies: Policies) -> Plan | None:
+    """What to certify for the canary, whose floors nothing monitors; None without one.
+
+    Raises BundleRefused.
+    """
+    record = stores.registry.on_trial()
+    if record is None:
+        return None
+    plan = _plan(stores, policies, record)
+    return replace(
+        plan, watched=[replace(each, monitor=None, beside=True) for each in plan.watched]
     )
 
 
-def _of(stores: Stores, tenant: Tenant) -> list[Watched]:
+def _plan(stores: Stores, policies: Policies, record: PolicyRecord | None) -> Plan:
+    catalog = stores.catalog.read()
+    policy = policies.bound(record, catalog)
+    return Plan(
+        policy=policy,
+        cut=None if record is None else Cut.of(record),
+        catalog_revision=catalog.revision,
+        watched=[
+            each for tenant in stores.tenants.tenants() for each in _of(stores, tenant, policy)
+        ],
+    )
+
+
+def _of(stores: Stores, tenant: Tenant, policy: Policy) -> list[Watched]:
     floors = [slo for slo in stores.slos.current(tenant.tenant_id) if is_watched(slo)]
     in_force = stores.promises.current(tenant.tenant_id) if floors else {}
     found = []
@@ -156,7 +184,7 @@ def _of(stores: Stores, tenant: Tenant) -> list[Watched]:
             Watched(
                 tenant=tenant,
                 slo=slo,
-                certificate=known.certificate if known else None,
+                certificate=known.under(policy.version) if known else None,
                 monitor=known.monitor if known else None,
             )
         )

@@ -18,7 +18,7 @@ def promised(found: InForce, slo: Slo, policy_version: int) -> Promise | None:
     Until the certificate of a new version of either is there, nothing is promised, and the
     decision takes the safe side. A monitor speaks of its own versions alone.
     """
-    certificate, monitor = found.certificate, found.monitor
+    certificate, monitor = found.under(policy_version), found.monitor
     if not slo.has_floor or slo.accuracy_scope is AccuracyScope.PER_QUERY or certificate is None:
         return None
     versions, body = (slo.version, policy_version), certificate.body

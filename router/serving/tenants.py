@@ -163,7 +163,7 @@ class TenantDirectory:
 
 
 def _floors(slos: NamedSlos, promises: NamedPromises) -> Floors:
-    """By each floor's newest certificate, whatever policy that is for."""
+    """By each floor's newest certificate under the policy that is monitored, or else any."""
     return {
         name: _newest(slo, promises.get(name))
         for name, slo in slos.items()
@@ -174,4 +174,6 @@ def _floors(slos: NamedSlos, promises: NamedPromises) -> Floors:
 def _newest(slo: Slo, found: InForce | None) -> Promise | None:
     if found is None or found.certificate is None:
         return None
-    return promised(found, slo, found.certificate.policy_version)
+    watched = found.monitor.body.get("policy_version") if found.monitor else None
+    known = found.certificate if watched is None else found.under(watched) or found.certificate
+    return promised(found, slo, known.policy_version)

@@ -6,7 +6,7 @@ They keep the laws of `seams.py`. Each tenant's rows are seen under its own row-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -44,10 +44,19 @@ class MonitorRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """What is in force of one slo's name: the newest certificate, and its monitor."""
+    """What is in force of one slo's name: the newest certificate, and its monitor.
+
+    `by_policy` has the newest certificate under each of the three policies that were certified
+    last, so that a canary has its own, and a policy that is promoted or returned to still has.
+    """
 
     certificate: CertificateRecord | None = None
     monitor: MonitorRecord | None = None
+    by_policy: Mapping[int, CertificateRecord] = field(default_factory=dict)
+
+    def under(self, policy_version: int) -> CertificateRecord | None:
+        """The newest certificate under that policy, else the newest of all."""
+        return self.by_policy.get(policy_version, self.certificate)
 
 
 class Promises(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from router.conditions import MonitorState
@@ -17,6 +17,7 @@ from router.store.engine import tenant_scope
 from router.store.promise_seams import CertificateRecord, InForce, MonitorRecord
 from router.store.tables import certificates, monitors
 
+POLICIES_IN_FORCE = 3
 _NEWEST = (certificates.c.created_at.desc(), certificates.c.certificate_id.desc())
 
 
@@ -28,12 +29,7 @@ class PostgresPromises:
 
     def current(self, tenant_id: UUID) -> Mapping[str, InForce]:
         """As the seam says."""
-        place = func.row_number().over(partition_by=certificates.c.slo_name, order_by=_NEWEST)
-        ours = certificates.c.tenant_id == tenant_id
-        ranked = select(*certificates.c, place.label("place")).where(ours).subquery()
-        newest = select(*(ranked.c[column.name] for column in certificates.c)).where(
-            ranked.c.place == 1
-        )
+        newest = _newest_by_policy(certificates.c.tenant_id == tenant_id)
         watched = select(monitors).where(monitors.c.tenant_id == tenant_id)
         with tenant_scope(self._engine, tenant_id) as connection:
             certified = [CertificateRecord(**row) for row in connection.execute(newest).mappings()]
@@ -96,13 +92,38 @@ class PostgresPromises:
 def in_force(
     certificates: Iterable[CertificateRecord], monitors: Iterable[MonitorRecord]
 ) -> dict[str, InForce]:
-    """Joins what is in force by slo name."""
-    certified = {record.slo_name: record for record in certificates}
+    """Joins what is in force by slo name; the certificates come oldest first."""
+    certified: dict[str, dict[int, CertificateRecord]] = {}
+    for record in certificates:
+        known = certified.setdefault(record.slo_name, {})
+        known.pop(record.policy_version, None)
+        known[record.policy_version] = record
     watched = {record.slo_name: record for record in monitors}
     return {
-        name: InForce(certificate=certified.get(name), monitor=watched.get(name))
+        name: _in_force(certified.get(name, {}), watched.get(name))
         for name in sorted(certified.keys() | watched.keys())
     }
+
+
+def _in_force(known: Mapping[int, CertificateRecord], monitor: MonitorRecord | None) -> InForce:
+    last = dict(list(known.items())[-POLICIES_IN_FORCE:])
+    newest = list(last.values())[-1] if last else None
+    return InForce(certificate=newest, monitor=monitor, by_policy=last)
+
+
+def _newest_by_policy(ours: ColumnElement[bool]) -> Select[Any]:
+    """The newest certificate of each slo under each of its last policies, oldest first."""
+    each = (certificates.c.slo_name, certificates.c.policy_version)
+    place = func.row_number().over(partition_by=each, order_by=_NEWEST)
+    ranked = select(*certificates.c, place.label("place")).where(ours).subquery()
+    order = (ranked.c.created_at.desc(), ranked.c.certificate_id.desc())
+    among = func.row_number().over(partition_by=ranked.c.slo_name, order_by=order)
+    newest = select(*ranked.c, among.label("among")).where(ranked.c.place == 1).subquery()
+    return (
+        select(*(newest.c[column.name] for column in certificates.c))
+        .where(newest.c.among <= POLICIES_IN_FORCE)
+        .order_by(newest.c.created_at, newest.c.certificate_id)
+    )
 
 
 def changes_state(record: MonitorRecord, before: MonitorRecord | None) -> bool:

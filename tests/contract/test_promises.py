@@ -126,6 +126,17 @@ class TestPromises:
         assert world.read.certificates(tenant, "a", limit=2) == ordered[:2]
         assert len(world.read.certificates(tenant)) == 8
 
+    def test_the_last_three_policies_each_have_their_newest_in_force(
+        self, world: World, tenant: UUID
+    ) -> None:
+        hours = ((1, 7), (2, 7), (3, 8), (4, 9), (5, 8), (6, 10))
+        written = [certificate(tenant, hour=hour, policy_version=of) for hour, of in hours]
+        for record in written:
+            world.write.write_certificate(record, actor="test")
+        found = world.read.current(tenant)["chat"]
+        assert found.by_policy == {9: written[3], 8: written[4], 10: written[5]}
+        assert (found.under(8), found.under(7)) == (written[4], written[5])
+
     def test_unknown_and_another_tenants_look_the_same(
         self, world: World, tenant: UUID, other: UUID
     ) -> None:

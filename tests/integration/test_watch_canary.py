@@ -15,13 +15,14 @@ import pytest
 
 from router.ids import uuid7
 from router.policy.canary import place_of
+from router.serving.promised import promised
 from router.store.seams import Record
 from router.types import PolicyRecord, PolicyState
 from tests.kit import serving_bundles
 from tests.kit.postgres import rows
 from tests.kit.records import decision, outcome
 from tests.kit.server import Admin
-from tests.kit.watching import CATALOG, World, receiver, world
+from tests.kit.watching import CATALOG, World, catch_up, receiver, world
 from training.watch import Watcher
 from training.watch_canary import FOLLOWED_AFTER
 from training.watch_webhook import Webhook
@@ -195,6 +196,25 @@ def test_decisions_under_a_floor_that_only_one_side_has_certified_are_not_compar
         watcher.turn(later())
     found = tried.record.canary or {}
     assert (tried.record.state, found["apart"], found["outcomes"]) == (PolicyState.CANARY, 600, 0)
+
+
+def test_a_canarys_floors_are_certified_beside_so_that_a_promotion_leaves_no_gap(
+    tried: Tried,
+) -> None:
+    acme = tried.acme
+    slo = acme.put(min_accuracy=0.5)
+    acme.scored(acme.decided(slo, 450), 0.9)
+    with acme.watcher() as watcher:
+        catch_up(watcher)
+        found = acme.in_force().by_policy
+        assert {acme.policy_version, tried.version} == set(found)
+        assert [each.body["status"] for each in found.values()] == ["certified"] * 2
+        assert acme.kept().versions == (slo.version, acme.policy_version)
+        assert not watcher.turn(datetime.now(UTC)).more
+        tried.admin.registry.promote(tried.version, actor="test")
+        promise = promised(acme.in_force(), slo, tried.version)
+    assert promise is not None
+    assert promise.value_usd is not None
 
 
 def test_a_share_set_by_hand_begins_a_step_and_another_active_policy_begins_anew(
