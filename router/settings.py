@@ -61,6 +61,17 @@ class Settings(BaseSettings):
         (), description="hex Ed25519 public keys whose bundles are served, besides our own"
     )
 
+    canary_steps: str = Field(
+        "1%:100:10m 5%:300:30m 25%:1000:2h",
+        description="shares of a canary, each with the least decisions and time; then a promotion",
+    )
+    canary_accuracy_margin: float = Field(
+        0.02, gt=0, le=0.5, description="how much less accurate a canary may be to be promoted"
+    )
+    canary_cost_margin: float = Field(
+        0.05, gt=0, le=1, description="how much dearer, as a share of the active policy's cost"
+    )
+
     webhook_url: SecretStr | None = Field(
         None, exclude=True, description="told of every change of an slo's state"
     )

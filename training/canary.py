@@ -5,14 +5,17 @@ decisions on both sides -> evidence per metric (`canary_comparison`) -> verdict 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from router.errors import ConfigurationError
 from training.canary_bets import WEIGHTS, Margins
 from training.canary_comparison import CONFIDENCE, Comparison, Figure
 
@@ -55,6 +58,34 @@ class Plan:
 
 
 DEFAULT = Plan()
+
+_STEP = re.compile(r"(?P<share>\d+(?:\.\d+)?)%:(?P<count>\d+):(?P<time>\d+)(?P<unit>[mhd])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def steps_of(text: str) -> tuple[Step, ...]:
+    """Reads steps like `1%:100:10m 5%:300:30m 25%:1000:2h`: share, least decisions, least time.
+
+    A step's slack falls with the root of its share, from 5 to 1. Raises ConfigurationError.
+    """
+    found = [_STEP.fullmatch(each) for each in text.split()]
+    shares = [float(each["share"]) / 100.0 if each else 0.0 for each in found]
+    rising = all(before < after for before, after in pairwise((0.0, *shares)))
+    if not found or not rising or shares[-1] >= 1.0:
+        raise ConfigurationError(
+            f"LEADLINE_CANARY_STEPS: {text!r:.80} is not like '1%:100:10m 25%:1000:2h', "
+            "with shares that rise"
+        )
+    return tuple(
+        Step(
+            share=share,
+            least_decisions=int(each["count"]),
+            least_time=int(each["time"]) * _UNITS[each["unit"]],
+            slack=min(float(int((shares[-1] / share) ** 0.5 + 1e-9)), 5.0),
+        )
+        for share, each in zip(shares, found, strict=True)
+        if each is not None
+    )
 
 
 class Action(StrEnum):

@@ -20,6 +20,7 @@ from training.supervised import told, until_stopped
 if TYPE_CHECKING:
     from router.settings import Settings
     from router.store.watching import OneWatcher
+    from training.canary import Plan
     from training.watch import Turn, Watcher
     from training.watch_plan import Watched
 
@@ -144,7 +145,15 @@ def _watcher(config: Settings, dsn: str) -> Iterator[Watcher]:
     with opened(dsn) as stores:
         policies = Policies(stores, trusted_here(config))
         teller = Teller(webhook, private=config.webhook_private)
-        yield Watcher(stores, policies, log=logger(), teller=teller)
+        yield Watcher(stores, policies, log=logger(), teller=teller, canary=_plan(config))
+
+
+def _plan(config: Settings) -> Plan:
+    from training.canary import Plan, steps_of  # noqa: PLC0415
+    from training.canary_bets import Margins  # noqa: PLC0415
+
+    margins = Margins(accuracy=config.canary_accuracy_margin, cost=config.canary_cost_margin)
+    return Plan(steps=steps_of(config.canary_steps), margins=margins)
 
 
 def _row(watched: Watched) -> dict[str, Any]:

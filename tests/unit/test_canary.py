@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.errors import InvalidInput
+from router.errors import ConfigurationError, InvalidInput
 from router.policy.canary import chance_of, place_of, unit_of
+from router.settings import Settings
 from tests.promises.canary import World, live
-from training.canary import DEFAULT, Action, Plan, Step, judge
+from training.canary import DEFAULT, Action, Plan, Step, judge, steps_of
 from training.canary_bets import Bets, Margins, thinned, thinning
 from training.canary_comparison import Comparison, Seen
 
@@ -189,6 +190,13 @@ def test_the_plan_finds_the_step_of_any_share() -> None:
     assert [DEFAULT.place(share) for share in (0.001, 0.01, 0.04, 0.05, 0.25, 0.9)] == [
         *(0, 0, 0, 1, 2, 2)
     ]
+
+
+def test_the_settings_steps_are_those_of_the_plan() -> None:
+    assert steps_of(Settings.model_fields["canary_steps"].default) == DEFAULT.steps
+    for wrong in ("", "1%", "5%:1:1m 1%:1:1m", "100%:1:1m", "0%:1:1m", "1%:1:1y"):
+        with pytest.raises(ConfigurationError, match="LEADLINE_CANARY_STEPS"):
+            steps_of(wrong)
 
 
 def test_drops_end_canaries_and_nothing_else_does() -> None:
