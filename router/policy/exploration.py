@@ -16,6 +16,7 @@ less often where that were expected to add more to the cost than the share allow
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -31,7 +32,7 @@ EVEN = 0.2
 
 _ERRORS = 2.0 * 1.6449  # standard errors in a central 90 % interval
 _LEAST_DOUBT = 0.05
-_LEAST_PRICE_USD = 1e-12
+_LEAST_USD, _LEAST_SCORE = 1e-15, 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +71,6 @@ class Around:
             weighed_usd=standing.weighed_usd[None],
         )
 
-    def beside(self, values: Floats) -> Floats:
-        """What values (n, a) are above the greedy arm's."""
-        return values - self._greedy(values)
-
     def odds(self, value_usd: Floats | float | None) -> Floats:
         """The odds of each arm to be explored, (n, a): none for the greedy one, 1 together.
 
@@ -81,15 +78,14 @@ class Around:
         arm for as likely to be the better one. Where there is no other feasible arm, all are 0.
         """
         others = self.feasible.copy()
-        np.put_along_axis(others, self.greedy[:, None], values=False, axis=1)
-        price = np.maximum(self.cost_usd, self._greedy(self.cost_usd))
-        price = np.maximum(price, _LEAST_PRICE_USD)
+        others.ravel()[self._place] = False
+        price = np.maximum(self.cost_usd, self._greedy(self.cost_usd) + _LEAST_USD)
         better = 1.0 if value_usd is None else self._better(np.reshape(value_usd, (-1, 1)))
-        score = np.where(others, np.sqrt(better / price), 0.0)
-        even = others / np.maximum(others.sum(axis=1, keepdims=True), 1)
-        total = score.sum(axis=1, keepdims=True)
-        own = np.divide(score, total, out=even.copy(), where=total > 0.0)
-        return np.asarray((1.0 - EVEN) * own + EVEN * even)
+        score = np.where(others, np.sqrt(better / price) + _LEAST_SCORE, 0.0)
+        total = np.add.reduce(score, axis=1, keepdims=True)
+        many = np.add.reduce(others, axis=1, keepdims=True)
+        own = (1.0 - EVEN) / np.maximum(total, _LEAST_SCORE)
+        return np.asarray(score * own + others * (EVEN / np.maximum(many, 1)))
 
     def rate(self, odds: Floats, slo: Slo, mean_cost_usd: float | None = None) -> Floats:
         """How often each query explores, (n,): at most the slo's rate, and as its share allows.
@@ -98,22 +94,29 @@ class Around:
         cost; where that is not known, of what the greedy arm is expected to cost. What a
         cheaper arm saves counts for nothing.
         """
-        dearer = np.maximum(self.beside(self.cost_usd), 0.0)
-        added = np.where(odds > 0.0, odds * dearer, 0.0).sum(axis=1)
-        own = self._greedy(self.cost_usd)[:, 0] if mean_cost_usd is None else mean_cost_usd
-        allowed = (slo.exploration_cost_share or 0.0) * np.broadcast_to(own, added.shape)
-        found = np.divide(allowed, added, out=np.full(len(added), np.inf), where=added > 0.0)
-        found = np.minimum(found, slo.exploration_rate)
-        return np.asarray(np.where(odds.any(axis=1), found, 0.0))
+        paid = self._greedy(self.cost_usd)
+        dearer = np.where(odds > 0.0, np.maximum(self.cost_usd - paid, 0.0), 0.0)
+        added = np.add.reduce(odds * dearer, axis=1)
+        usual = paid[:, 0] if mean_cost_usd is None else mean_cost_usd
+        allowed = (slo.exploration_cost_share or 0.0) * usual
+        most = slo.exploration_rate * np.logical_or.reduce(odds, axis=1)
+        return np.asarray(np.where(added * most > allowed, allowed / (added + _LEAST_USD), most))
 
     def _better(self, value_usd: Floats) -> Floats:
         """The probability that each arm is worth more than the greedy one."""
-        gain = value_usd * self.beside(self.accuracy) - self.beside(self.weighed_usd)
+        worth = value_usd * self.accuracy - self.weighed_usd
         error = value_usd * np.hypot(self.doubt, self._greedy(self.doubt))
-        return np.asarray(ndtr(gain / np.maximum(error, _LEAST_PRICE_USD)))
+        return np.asarray(ndtr((worth - self._greedy(worth)) / (error + _LEAST_USD)))
 
     def _greedy(self, values: Floats) -> Floats:
-        return np.take_along_axis(values, self.greedy[:, None], axis=1)
+        """The values (n, a) of the greedy arms, (n, 1)."""
+        return values.take(self._place)[:, None]
+
+    @cached_property
+    def _place(self) -> NDArray[np.intp]:
+        """Where the greedy arms stand, row after row, (n,)."""
+        rows, arms = self.feasible.shape
+        return np.asarray(np.arange(0, rows * arms, arms) + self.greedy, np.intp)
 
 
 def doubt(predictions: Predictions) -> Floats:
