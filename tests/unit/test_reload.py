@@ -130,3 +130,42 @@ def test_the_thread_outlives_an_unforeseen_error() -> None:
         eventually(lambda: not place.changes.faults)
         place.registry.promote(1, actor="test")
         eventually(lambda: version(reloader) == 1)
+
+
+def side(reloader: Reloader) -> tuple[int, int, float]:
+    state = reloader.current.state
+    return state.policy.version, state.canary.policy.version if state.canary else 0, state.share
+
+
+def test_a_canary_joins_follows_its_share_and_leaves_as_the_registry_says() -> None:
+    place = Place()
+    place.registry.promote(1, actor="test")
+    second = place.registry.register(bundle(catalog(), mean_cost_usd=0.5), {}, actor="test").version
+    place.registry.canary(second, share=0.0, actor="test")
+    with place.follow() as reloader:
+        assert side(reloader) == (1, 0, 0.0)
+        for share in (0.01, 0.25):
+            place.registry.canary(second, share=share, actor="test")
+            eventually(lambda share=share: side(reloader) == (1, second, share))  # type: ignore[misc]
+        place.catalog.put_arm(catalog().arms[0], enabled=False, actor="test")
+        eventually(lambda: len(reloader.current.state.arms) == len(catalog().arms) - 1)
+        assert reloader.current.state.canary is not None
+        assert reloader.current.state.canary.keys == reloader.current.state.keys
+        place.registry.promote(second, actor="test")
+        eventually(lambda: side(reloader) == (second, 0, 0.0))
+
+
+def test_a_server_that_starts_beside_a_canary_finds_it_and_one_that_cannot_be_tried_waits(
+    tmp_path: Path,
+) -> None:
+    place = Place()
+    place.registry.promote(1, actor="test")
+    second = place.registry.register(bundle(catalog(), mean_cost_usd=0.5), {}, actor="test").version
+    place.registry.canary(second, share=0.5, actor="test")
+    with place.follow() as reloader:
+        eventually(lambda: side(reloader) == (1, second, 0.5))
+    with no_temporary_files(tmp_path) as mend, place.follow() as reloader:
+        time.sleep(1.5)
+        assert side(reloader)[1] == 0
+        mend()
+        eventually(lambda: side(reloader) == (1, second, 0.5))
