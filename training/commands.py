@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from training.room import Options
 
-STEPS, DATABASE_STEPS, ADAPTING_STEPS = 7, 13, 5
+STEPS, DATABASE_STEPS, ADAPTING_STEPS = 7, 15, 5
 
 LogFile = Annotated[
     Path | None,
@@ -50,6 +51,9 @@ Seed = Annotated[
 ]
 Holdout = Annotated[
     float, typer.Option("--holdout", min=0.05, max=0.5, help="Share of queries for the figures.")
+]
+Canary = Annotated[
+    bool, typer.Option("--canary/--no-canary", help="Try what passes the gate on some traffic.")
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait for a run that is under way, instead of leaving.")
@@ -80,6 +84,7 @@ def train(
     skip_bad_rows: SkipBadRows = False,
     seed: Seed = 0,
     holdout: Holdout = 0.2,
+    canary: Canary = True,
     wait: Wait = False,
     resume_within: ResumeWithin = "12h",
     dsn: Dsn = "",
@@ -88,8 +93,9 @@ def train(
     """Learns a policy, from the database or from an outcome log with no database at all.
 
     From the database, where one run at a time learns from all tenants, the policy is
-    registered as a candidate; nothing serves it before it is promoted. A run that was broken
-    off goes on where it was when the command is given again.
+    registered as a candidate. Where it passes the gate it begins as a canary, which 'leadline
+    watch' lets grow or ends; else nothing serves it before it is promoted. A run that was
+    broken off goes on where it was when the command is given again.
 
     Examples: leadline train
 
@@ -104,7 +110,8 @@ def train(
     config = settings(dsn=dsn)
     within = _within(resume_within)
     steps = DATABASE_STEPS if log is None else STEPS if adapt is None else ADAPTING_STEPS
-    with _options(config, seed=seed, holdout=holdout, steps=steps) as options:
+    with _options(config, seed=seed, holdout=holdout, steps=steps) as told:
+        options = replace(told, canary=canary)
         if log is not None and adapt is not None:
             place = out or Path("adapted")
             found = _adapted(log, adapt, place, options, config=config, skip_bad_rows=skip_bad_rows)
@@ -157,12 +164,15 @@ def _from_database(
 ) -> dict[str, Any]:
     from router.commands.database import database  # noqa: PLC0415
     from training.nightly import RESULTS, Manner, train_from_database  # noqa: PLC0415
+    from training.report_kept import keep_report  # noqa: PLC0415
 
     where = config.dsn.get_secret_value() if config.dsn else ""
     directory = config.state_dir / RESULTS
     manner = Manner(directory=directory, resume_within=resume_within, wait=wait)
     with database(where) as opened:
         done = train_from_database(opened.dsn, options, manner, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        report = keep_report(opened.dsn, done.record, config.state_dir, now=now)
     version = done.record.version
     return {
         "version": version,
@@ -170,6 +180,7 @@ def _from_database(
         "bundle_sha256": done.record.bundle_sha256,
         **left_out(done.log),
         **done.summary,
+        "report": None if report is None else str(report),
         "next": f"leadline policies promote {version}",
     }
 

@@ -138,12 +138,14 @@ class Learnt:
 class Source:
     """A checked log, what both policies have learnt from, and under which slos to decide.
 
-    `held_out` is somebody's word that neither has learnt from it.
+    `held_out` is somebody's word that neither has learnt from it. At most `most` interactions
+    are taken, the newest, and of equally old ones a sample.
     """
 
     table: pa.Table
     learnt: tuple[Learnt, Learnt]
     slos: tuple[tuple[str, Slo], ...]
+    most: int
     held_out: bool = False
 
     def interactions(self, embedder: Embedder, *, slo: Indices | None = None) -> Interactions:
@@ -156,10 +158,14 @@ class Source:
         seen, caution = self._seen(dataset.digest)
         if pc.any(logged).as_py():
             places = np.flatnonzero(logged.to_numpy())
-            rows, rewards = table.take(places), _bandit(table.take(places), dataset.arms)
+            places = places[_newest(_microseconds(table.take(places)), self.most)]
+            rows = table.take(places)
+            rewards = _bandit(rows, dataset.arms)
             slo = None if slo is None else slo[places]
         else:
-            rows, rewards = _first_rows(table, dataset.queries), _full(dataset)
+            rows = _last_rows(table, dataset.queries)
+            places = _newest(_microseconds(rows), self.most)
+            rows, rewards = rows.take(places), _full(dataset).take(places)
         texts = tuple(rows["query"].to_pylist())
         return Interactions(
             texts=texts,
@@ -200,7 +206,7 @@ class Source:
     @property
     def _cut_said(self) -> str:
         told = self._cut
-        return "" if told is None else f"a policy has learnt from what came up to {told:%F %T}"
+        return "" if told is None else f"a policy has learnt from all that came up to {told:%F %T}"
 
     def _unseen(self, rows: pa.Table) -> Mask:
         cut = self._cut
@@ -240,12 +246,26 @@ def _full(dataset: Dataset) -> Rewards:
     return Rewards(score=score, cost_usd=cost_usd, latency_s=latency_s)
 
 
-def _first_rows(table: pa.Table, queries: Sequence[str]) -> pa.Table:
-    """The row of each query that came last, in the order of the queries."""
-    newest = pc.sort_indices(table, [("occurred_at", "ascending")], null_placement="at_start")
-    places = newest.to_numpy()
-    row = dict(zip(table["query"].take(newest).to_pylist(), places.tolist(), strict=True))
+def _last_rows(table: pa.Table, queries: Sequence[str]) -> pa.Table:
+    """The newest row of each query, in the order of the queries."""
+    order = np.argsort(_microseconds(table), kind="stable")
+    texts = table["query"].to_pylist()
+    row = {texts[place]: place for place in order.tolist()}
     return table.take(np.array([row[query] for query in queries], np.int64))
+
+
+def _microseconds(rows: pa.Table) -> Indices:
+    """The time of each row, (n,); 0 where it has none."""
+    told = rows["occurred_at"].cast(pa.int64()).combine_chunks().fill_null(0)
+    return np.asarray(told.to_numpy(), np.int64)
+
+
+def _newest(at: Indices, most: int) -> Indices:
+    """The places of the newest rows, at most so many; of equally old ones a sample."""
+    if len(at) <= most:
+        return np.arange(len(at))
+    order = np.lexsort((np.random.default_rng(0).random(len(at)), at))
+    return np.sort(order[-most:])
 
 
 def _numbers(rows: pa.Table, name: str) -> Floats:

@@ -136,8 +136,8 @@ def differences(both: tuple[Picks, Picks], facts: Facts, seen: str) -> tuple[Dif
     for name, outcome in FIGURES:
         one, other, apart = facts.told(name, outcome)
         if seen and len(facts.log) < LEAST_KNOWN:
-            reason = f"cannot tell: {seen}, and {len(facts.log):,} interactions are newer"
-            one = other = apart = Told.untold(reason)
+            left = f", and only {len(facts.log):,} are newer" if len(facts.log) else ""
+            one = other = apart = Told.untold(f"cannot tell: {seen}{left}")
         found.append(
             Difference(
                 name=name,

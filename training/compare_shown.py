@@ -85,7 +85,7 @@ def _rows(found: Compared) -> Iterator[Sequence[str | Cell]]:
     for each in found.figures:
         name, scale = _SHOWN[each.name]
         yield (f"{name}, as predicted", *_predicted(each, scale))
-        yield (f"{name}, measured", *(between(told, scale) for told in each.measured), _more(each))
+        yield (f"{name}, measured", *(_level(told, scale) for told in each.measured), _more(each))
     errors = {each.name: each for each in found.calibration}
     if {"A", "B"} <= errors.keys():
         one, other = errors["A"].ece, errors["B"].ece
@@ -97,6 +97,11 @@ def _predicted(each: Difference, scale: float) -> Sequence[str]:
     if math.isnan(one + other):
         return ("-", "-", "-")
     return (figure(one), figure(other), f"{other - one:+.3g}")
+
+
+def _level(told: Told, scale: float) -> Cell:
+    """A policy's own figure; why there is none is said of the difference."""
+    return Cell(text="-") if told.reason else between(told, scale)
 
 
 def _more(each: Difference) -> Cell:
@@ -131,7 +136,7 @@ def _verdict(found: Compared, accuracy: Difference | None) -> str:
     told = accuracy.difference
     if told.reason:
         return f"{head}; of accuracy, {told.reason}"
-    return f"{head}; B's accuracy is {between(told, 100.0, sign=True).text} points beside A's"
+    return f"{head}; B is {between(told, 100.0, sign=True).text} points more accurate than A"
 
 
 def _tone(accuracy: Difference | None) -> Tone:

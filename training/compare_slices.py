@@ -76,7 +76,7 @@ def _measured(facts: Facts) -> Sequence[Told]:
     names = [name for facet in facts.log.facets for name in facet.names]
     whole = facts.told("accuracy", "score")[2]
     if whole.reason or not names:
-        return [Told.untold(whole.reason)] * len(names)
+        return [Told.untold("cannot tell" if whole.reason else "")] * len(names)
     one, other = facts.values("accuracy", "score")
     known = ~np.isnan(one + other)
     facets = [

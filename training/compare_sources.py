@@ -81,17 +81,24 @@ def from_file(
 ) -> tuple[Interactions, str]:
     """A log's interactions, each under every slo, and what they are in words."""
     table = read(path, skip_bad_rows=wanted.skip_bad_rows).table
-    names = [
-        f"{place}: {slo.name}" if len(slos) > 1 else slo.name for place, slo in enumerate(slos)
-    ]
     source = Source(
         table=table,
         learnt=_learnt(both),
-        slos=tuple(zip(names, slos, strict=True)),
+        slos=tuple((_said(slo), slo) for slo in slos),
+        most=wanted.most,
         held_out=wanted.held_out,
     )
     found = source.interactions(load_embedder())
-    return _newest(found, wanted.most), f"{path.name}, {len(table):,} rows"
+    return found, f"{path.name}, {len(table):,} rows"
+
+
+def _said(slo: Slo) -> str:
+    """An slo by its name and by what it asks."""
+    usual = Slo().to_mapping()
+    own = [
+        f"{name} {value}" for name, value in slo.to_mapping().items() if value != usual.get(name)
+    ]
+    return ", ".join(own) or slo.name
 
 
 def from_database(
@@ -123,18 +130,19 @@ def from_database(
     keys, slos = _slos(database, table)
     place = dict(zip(table["decision_id"].to_pylist(), keys.tolist(), strict=True))
     slo = np.array([place[each] for each in log["decision_id"].to_pylist()], np.intp)
-    source = Source(table=log, learnt=_learnt(both), slos=slos, held_out=wanted.held_out)
+    source = Source(
+        table=log,
+        learnt=_learnt(both),
+        slos=slos,
+        most=wanted.most,
+        held_out=wanted.held_out,
+    )
     return source.interactions(embedder, slo=slo), f"{len(log):,} decisions since {since:%F}"
 
 
 def _learnt(both: tuple[Policy, Policy]) -> tuple[Learnt, Learnt]:
     one, other = (Learnt.of(each.manifest.training) for each in both)
     return one, other
-
-
-def _newest(found: Interactions, most: int) -> Interactions:
-    """At most so many; a log's rows come in the order of their time."""
-    return found if len(found) <= most else found.take(np.arange(len(found) - most, len(found)))
 
 
 def _slos(database: Database, table: pa.Table) -> tuple[Indices, tuple[tuple[str, Slo], ...]]:

@@ -32,13 +32,17 @@ REPORTS = "reports"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """A policy that the report tells of, with the summary of its training."""
+    """A policy that the report tells of, with the summary of its training.
+
+    `versions` names what it was made with.
+    """
 
     version: int
     summary: Mapping[str, Any]
     arms: tuple[Arm, ...]
     models: tuple[Model, ...]
     bundle_sha256: str
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: PolicyRecord, manifest: Manifest) -> Self:
@@ -49,6 +53,10 @@ class Side:
             arms=manifest.arms,
             models=manifest.models,
             bundle_sha256=record.bundle_sha256,
+            versions={
+                "lightgbm": manifest.lightgbm_version,
+                f"embedder {manifest.embedder.name}": manifest.embedder.digest,
+            },
         )
 
 

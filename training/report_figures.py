@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from training.benchmark.envelope import Envelope
 from training.drawing import svg
 from training.report_measured import Kind, Point, Reliability, Told
-from training.report_page import Figure, literally
+from training.report_page import Figure, literally, plain
 
 _PER = 1_000.0
 _MOST_NAMED, _MOST_CHARS, _MOST_SLICES = 12, 44, 24
@@ -85,7 +85,7 @@ def _some(axes: Axes, kind: Kind, points: Sequence[Point]) -> None:
         color=_COLOURS[kind],
         ms=4 if kind is Kind.CONSTANT else 7,
         lw=0.8 if kind is Kind.CONSTANT else 1.6,
-        label="one arm for every query" if kind is Kind.CONSTANT else points[0].name,
+        label="one arm for every query" if kind is Kind.CONSTANT else short(points[0].name),
     )
 
 
@@ -109,7 +109,7 @@ def _name(axes: Axes, point: Point, *, left: bool) -> None:
 
 def short(name: str) -> str:
     """A name that fits beside a figure."""
-    return name if len(name) <= _MOST_CHARS else f"{name[:_MOST_CHARS]}..."
+    return plain(name, _MOST_CHARS)
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from router.types import PolicyState
 from training.gate_verdict import Verdict
-from training.report_changed import held_out
 from training.report_measured import Kind, Point, Told
 from training.report_page import Cell, Tile, Tone
 
@@ -80,7 +79,7 @@ def notices(run: Run) -> Iterator[str]:
         more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
         told = "; ".join(reasons[:_MOST_REASONS])
         yield f"Moved since {_incumbent(run)} was trained: {told}{more}."
-    agreement = held_out(run.candidate.summary, "agreement")
+    agreement = run.candidate.summary.get("agreement") or {}
     if agreement.get("agrees") is False:
         yield (
             "The policy that is registered and the one that was judged in its stead differ in what "

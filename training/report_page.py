@@ -113,7 +113,7 @@ def html(page: Page) -> str:
     return _template().render(
         page=page,
         headline=_cell(page.headline, 2 * MOST_CHARS),
-        lines=[_cell(each, 2 * MOST_CHARS).text for each in page.lines],
+        lines=[plain(each, 2 * MOST_CHARS) for each in page.lines],
         drawn=lambda figure: Markup(_themed(figure.svg)),  # noqa: S704
     )
 
@@ -127,13 +127,19 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["plain"] = plain
     return environment.get_template("page.html")
 
 
 def _cell(value: str | Cell, most: int = MOST_CHARS) -> Cell:
     cell = value if isinstance(value, Cell) else Cell(text=value)
-    text = "".join(each if each.isprintable() else " " for each in cell.text)
-    return Cell(text=text if len(text) <= most else f"{text[:most]}...", tone=cell.tone)
+    return Cell(text=plain(cell.text, most), tone=cell.tone)
+
+
+def plain(text: str, most: int = MOST_CHARS) -> str:
+    """The text without what can't be seen, and no longer than that."""
+    seen = "".join(each if each.isprintable() else " " for each in text)
+    return seen if len(seen) <= most else f"{seen[:most]}..."
 
 
 def literally(draw: Callable[[], Drawing]) -> Drawing:

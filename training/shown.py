@@ -37,6 +37,8 @@ def tell(found: dict[str, Any]) -> None:
         say(f"no cost in the log, so its published prior stands in: {arms}")
     for line in (*outcomes(found.get("outcomes")), *_held_out(found["held_out"])):
         say(line)
+    if found.get("report"):
+        say(f"report: {found['report']}")
     say(f"next: {found['next']}")
 
 

@@ -40,7 +40,7 @@ VALUE_USD = 8e-4
 FACETS = ("acme", "globex", "initech")
 
 
-def contest(n: int = 3_000, *, ahead: float = 0.5, seed: int = 1) -> Contest:
+def contest(n: int = 4_000, *, ahead: float = 0.5, seed: int = 1) -> Contest:
     """Interactions of an exploring log; the candidate is as far ahead as it knows difficulty."""
     rng = np.random.default_rng(seed)
     hard = rng.normal(size=n)
