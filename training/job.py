@@ -1,6 +1,7 @@
 """The training job: the way of a run through its stages, and nothing else.
 
-watermark -> dataset -> targets -> sides -> judged policy, with its figures -> policy -> registry
+watermark -> dataset -> targets -> sides -> judged policy, with its figures -> policy
+          -> gate -> registry -> canary
 
 Each stage leaves a result and reads what the ones before it left, so that a run which was
 broken off goes on where it was, and ends with the same bytes as if it had not been.
@@ -14,15 +15,19 @@ from training.stage_results import (
     Taught,
     read_settled,
     read_sides,
+    read_verdict,
     write_settled,
     write_sides,
+    write_verdict,
 )
 
-STAGES = ("dataset", "targets", "sides", "judged", "policy", "register")
+STAGES = ("dataset", "targets", "sides", "judged", "policy", "gate", "register", "canary")
 
 
 def train(room: Room) -> Registered:
     """Learns from every interaction before the run's watermark and registers the policy.
+
+    What passes the gate begins as a canary, which the watcher lets grow or ends.
 
     Raises InvalidInput when they cannot teach, Unavailable when Postgres is away, and
     Conflict when another run has taken this one's place.
@@ -43,5 +48,14 @@ def train(room: Room) -> Registered:
     second = room.stage("policy", lambda out: Taught.write(out, *school.policy(judged)))
     policy = Taught.read(second)
 
+    third = room.stage(
+        "gate",
+        lambda out: write_verdict(out, room.verdict(found, settled, sides, judged, policy)),
+        room.serving(),
+    )
+    verdict = read_verdict(third)
+
     room.reach("register")
-    return room.registered(settled, sides, judged, policy)
+    done = room.registered(settled, sides, judged, policy, verdict)
+    room.reach("canary")
+    return room.tried(done)

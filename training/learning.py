@@ -23,6 +23,7 @@ from router.policy.embedding import Embedder
 from router.types import Mask, Model
 from training.contexts import Encoded
 from training.dataset import Dataset
+from training.evaluation import prediction_figures
 from training.learner import Learner, Progress
 from training.models import described, known
 from training.recipe import WHOLE, Recipe
@@ -80,7 +81,10 @@ class Learning:
         adjusted = self._adjusted(kept, learner)
         forecast = learner.predict(encoded, part.held)
         seen = figures(dataset, part.held, forecast, adjusted, learner.models)
-        return trained(kept, encoded, learner, adjusted, {**seen, **part.figures})
+        made = trained(kept, encoded, learner, adjusted, {**seen, **part.figures})
+        return replace(
+            made, summary={**made.summary, "out_of_fold": foretold(learner, adjusted, kept)}
+        )
 
     @one_thread()
     def final(self, dataset: Dataset, judged: Mapping[str, Any]) -> Trained:
@@ -113,6 +117,12 @@ class Learning:
             return encoded
         place = {text: number for number, text in enumerate(texts)}
         return encoded.take(np.array([place[text] for text in queries], np.intp))
+
+
+def foretold(learner: Learner, adjusted: Adjusted, dataset: Dataset) -> Mapping[str, Any]:
+    """How well the rows' own scores are predicted by models that saw none of their fold."""
+    accuracy = adjusted.predicted(learner.out_of_fold_).accuracy
+    return prediction_figures(accuracy, learner.out_of_fold_.raw, dataset.rows)
 
 
 def learn(

@@ -20,6 +20,8 @@ from router.store.engine import DatabaseRole, connect
 from router.store.keys import SigningKeys
 from router.store.places import OneTrainer
 from router.store.registry import PostgresRegistry
+from router.store.slos import PostgresSlos
+from router.store.tenants import PostgresTenants
 from router.store.training_runs import TrainingRun, TrainingRuns, Wanted
 from training.job import train
 from training.room import Options, Registered, Room, Stores
@@ -66,6 +68,8 @@ def train_from_database(dsn: str, options: Options, manner: Manner, *, now: date
             catalog=PostgresCatalog(engine),
             keys=SigningKeys(engine),
             registry=PostgresRegistry(engine),
+            tenants=PostgresTenants(engine),
+            slos=PostgresSlos(engine),
         )
         return _booked(run, stores, place, options, manner)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ from router.store.catalog import PostgresCatalog
 from router.store.keys import SigningKeys
 from router.store.places import OneTrainer
 from router.store.registry import PostgresRegistry
+from router.store.slos import PostgresSlos
+from router.store.tenants import PostgresTenants
 from router.store.training_runs import TrainingRun, TrainingRuns
 from router.types import Model, PolicyRecord
 from training.agreement import agreement
+from training.canary import DEFAULT
 from training.dataset import Dataset
+from training.gating import Case, Incumbent, verdict
 from training.interactions import Settled, settle
 from training.learner import Progress
 from training.learning import Learning, Part
@@ -43,6 +47,7 @@ class Options:
     key: SigningKey
     actor: str
     progress: Progress
+    canary: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,8 @@ class Stores:
     catalog: PostgresCatalog
     keys: SigningKeys
     registry: PostgresRegistry
+    tenants: PostgresTenants
+    slos: PostgresSlos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +106,10 @@ class Room:
     embedder: Embedder
     options: Options
 
-    def stage(self, name: str, make: Make) -> Path:
+    def stage(self, name: str, make: Make, *inputs: int | str) -> Path:
         """The result of a stage, made unless it is there."""
         self.reach(name)
-        return self.shop.result(name, make)
+        return self.shop.result(name, make, *inputs)
 
     def reach(self, name: str) -> None:
         """Notes the stage in the book. Raises Unavailable, and Conflict when the place is lost."""
@@ -144,8 +151,45 @@ class Room:
             otherwise=self.run.started_at,
         )
 
+    def serving(self) -> int:
+        """The version of the policy that serves; 0 is the static one."""
+        active = self.stores.registry.active()
+        return active.version if active else 0
+
+    def verdict(
+        self, found: Interactions, settled: Settled, split: Sides, judged: Taught, policy: Taught
+    ) -> dict[str, Any]:
+        """What the gate says of the policy, against the one that serves now."""
+        stores, key = self.stores, self.options.key
+        active = stores.registry.active()
+        archive = stores.registry.bundle(active.version) if active else b""
+        case = Case(
+            found=found,
+            settled=settled,
+            sides=split,
+            judged=judged,
+            policy=policy,
+            incumbent=Incumbent(record=active, archive=archive) if active else None,
+            catalog=stores.catalog.read(),
+            slos={
+                (tenant.name, slo.name): slo
+                for tenant in stores.tenants.tenants()
+                for slo in stores.slos.current(tenant.tenant_id)
+            },
+            key=key,
+            trusted={**stores.keys.trusted(), key.key_id: key.public_key},
+            embedder=self.embedder,
+            seed=self.options.seed,
+        )
+        return verdict(case)
+
     def registered(
-        self, settled: Settled, split: Sides, judged: Taught, policy: Taught
+        self,
+        settled: Settled,
+        split: Sides,
+        judged: Taught,
+        policy: Taught,
+        gate: Mapping[str, Any],
     ) -> Registered:
         """Registers the policy as a candidate; a second time gives the same one."""
         key, actor = self.options.key, self.options.actor
@@ -154,10 +198,28 @@ class Room:
             **policy.summary,
             "outcomes": settled.summary,
             "agreement": agreement(judged, policy, texts, self.embedder, key),
+            "gate": gate,
         }
         self.stores.keys.trust(key.key_id, key.public_key, actor=actor)
         record = self.stores.registry.register(policy.archive(), summary, actor=actor)
         return Registered(record=record, summary=summary, log=settled.log)
+
+    def tried(self, done: Registered) -> Registered:
+        """Begins to try what passed the gate on traffic, unless another is being tried."""
+        if not (self.options.canary and done.summary["gate"]["promote"]):
+            return done
+        try:
+            record = self.stores.registry.canary(
+                done.record.version,
+                share=DEFAULT.steps[0].share,
+                actor=self.options.actor,
+                comment="it passed the gate",
+                request_id=self.run.run_id,
+            )
+        except Conflict as error:
+            self.options.progress(f"no canary: {error.message}")
+            return done
+        return replace(done, record=record)
 
 
 def made_at(dataset: Dataset, otherwise: datetime) -> datetime:

@@ -28,6 +28,7 @@ from training.targets import Trained
 _MODELS: TypeAdapter[tuple[Model, ...]] = TypeAdapter(tuple[Model, ...])
 _ATTEMPTS, _CATALOG, _LOG = "attempts.parquet", "models.json", "log.parquet"
 _SUMMARY, _SIDES, _BUNDLE = "summary.json", "sides.npz", "bundle"
+_VERDICT = "verdict.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,17 @@ def read_sides(directory: Path) -> Sides:
     """Reads what `write_sides` left."""
     with np.load(directory / _SIDES, allow_pickle=False) as arrays:
         return Sides(kept=arrays["kept"], held=arrays["held"], by_time=bool(arrays["by_time"]))
+
+
+def write_verdict(directory: Path, verdict: Mapping[str, Any]) -> None:
+    """Leaves what the gate said."""
+    (directory / _VERDICT).write_bytes(orjson.dumps(verdict, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def read_verdict(directory: Path) -> dict[str, Any]:
+    """Reads what `write_verdict` left."""
+    found: dict[str, Any] = orjson.loads((directory / _VERDICT).read_bytes())
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

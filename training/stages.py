@@ -41,12 +41,13 @@ class Workshop:
         self._digest = _digest([inputs, [version(each) for each in LIBRARIES]])
         self.reused: list[str] = []
 
-    def result(self, stage: str, make: Make) -> Path:
+    def result(self, stage: str, make: Make, *inputs: int | str) -> Path:
         """The directory of a stage's result, made unless it is there.
 
-        Each stage is made of all those before it, in the order of these calls.
+        Each stage is made of these inputs and all those before it, in the order of these
+        calls.
         """
-        self._digest = _digest([self._digest, stage])
+        self._digest = _digest([self._digest, stage, inputs])
         place = self.directory / f"{stage}-{self._digest[:16]}"
         if place.is_dir():
             self.reused.append(stage)

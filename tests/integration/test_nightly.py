@@ -13,10 +13,12 @@ import pytest
 from router.errors import Conflict, InvalidInput, Unavailable
 from router.store.places import OneTrainer
 from router.store.training_runs import RunState
+from router.types import PolicyState
 from tests.kit import logs
 from tests.kit.commands import answer, run
-from tests.kit.nights import Book, Nights, history
+from tests.kit.nights import START, Book, Nights, decided, history
 from tests.kit.postgres import PostgresServer
+from tests.kit.server import Admin
 from training.job import STAGES
 
 
@@ -41,7 +43,7 @@ def test_kill_9_at_every_stage_gives_the_policy_of_a_run_that_nobody_disturbed(
         nights.killed_at(stage)
         book = Book.of(nights.dsn)
         assert [(state, at) for _, state, at in book.runs] == [(RunState.RUNNING, stage)]
-        assert book.policies == []
+        assert book.policies == ([] if stage != "canary" else [undisturbed["bundle_sha256"]])
         if stage == "judged":  # what follows happens on another machine, which has the key alone
             shutil.rmtree(nights.state / "training")
     found = nights.finished()
@@ -130,6 +132,37 @@ def test_a_run_that_cannot_learn_has_failed_and_is_not_taken_up(dsn: str, tmp_pa
         assert [state for _, state, _ in Book.of(dsn).runs] == [RunState.FAILED] * runs
 
 
+def test_the_gate_judges_our_own_decisions_alone_and_says_so(nights: Nights) -> None:
+    verdict = nights.here().summary["gate"]
+    assert not verdict["promote"]
+    assert "decision of Leadline's own" in verdict["why"]
+
+
+@pytest.mark.timeout(300)
+def test_what_passes_the_gate_is_tried_and_the_next_one_is_held_against_it(
+    dsn: str, tmp_path: Path
+) -> None:
+    decided(dsn, 2_000)
+    nights = Nights(dsn=dsn, state=tmp_path / "state")
+    first = nights.here()
+    gate = first.summary["gate"]
+    assert (gate["incumbent"], gate["interactions"]) == (0, 400)
+    passed = all(each["held"] for each in gate["conditions"])
+    assert gate["promote"] == passed
+    expected = (PolicyState.CANARY, 0.01) if passed else (PolicyState.CANDIDATE, None)
+    assert (first.record.state, first.record.share) == expected
+
+    with Admin(dsn) as admin:
+        admin.registry.promote(first.record.version, actor="test")
+    decided(dsn, 200, since=START + timedelta(minutes=2_000), seed=7)
+    second = nights.here()
+    gate = second.summary["gate"]
+    assert gate["incumbent"] == first.record.version
+    assert 0 < gate["interactions"] <= 200
+    assert gate["promote"] == (second.record.state is PolicyState.CANARY)
+    assert not nights.here(canary=False).record.share
+
+
 def test_the_runs_are_told_with_stage_duration_and_policy(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +171,7 @@ def test_the_runs_are_told_with_stage_duration_and_policy(
     assert found["held_out"]["split"]["by"] == "time"
     assert found["agreement"]["agrees"]
     (told,) = json.loads(run("training-runs", "--dsn", nights.dsn, "--json").stdout)
-    assert (told["state"], told["stage"], told["policy"]) == ("done", "register", 1)
+    assert (told["state"], told["stage"], told["policy"]) == ("done", "canary", 1)
     assert (told["rows"], told["error"]) == (360, None)
     assert told["duration_s"] > 0
-    assert "register" in run("training-runs", "--dsn", nights.dsn).stdout
+    assert "canary" in run("training-runs", "--dsn", nights.dsn).stdout

@@ -13,21 +13,40 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 import pyarrow as pa
 
 from router.bundle.signing import SigningKey
+from router.ids import uuid7
+from router.slo import Slo
 from router.store.engine import DatabaseRole, connect
 from router.store.interactions import import_rows
+from router.store.shipping import copy_into_logs
 from router.store.tenants import PostgresTenants
 from router.trust import SIGNING_KEY
+from router.types import Arm, Catalog, Model
 from tests.kit import logs
+from tests.kit.bundles import KEY
 from tests.kit.postgres import rows
+from tests.kit.records import decision, outcome
+from tests.kit.server import Admin
 from training.nightly import Manner, train_from_database
 from training.room import Options, Registered
 from training.rows import SCHEMA
 
 LEADLINE = (sys.executable, "-c", "from router.cli import main; main()")
 START = datetime(2026, 3, 1, tzinfo=UTC)
+VALUE_USD = 2e-3
+FIGURES = ("score", "cost_usd", "latency_s", "confidence")
+CATALOG = Catalog(
+    models=(
+        Model(name="small", input_usd_per_mtok=0.1, output_usd_per_mtok=0.4),
+        Model(name="large", input_usd_per_mtok=1.0, output_usd_per_mtok=4.0, tier=1),
+    ),
+    arms=tuple(
+        Arm(model=model, strategy=strategy, params=params) for model, strategy, params in logs.ARMS
+    ),
+)
 
 
 def history(dsn: str, queries: int = 120) -> None:
@@ -46,6 +65,44 @@ def history(dsn: str, queries: int = 120) -> None:
     finally:
         admin.dispose()
         shipper.dispose()
+
+
+def decided(dsn: str, queries: int, *, since: datetime = START, seed: int = 2) -> None:
+    """Decisions of our own with their outcomes, one a minute, under the slo "chat"."""
+    with Admin(dsn) as admin:
+        if admin.tenants.identify("acme") is None:
+            admin.seed(CATALOG, "acme", signer=KEY)
+        tenant = admin.tenants.identify("acme")
+        assert tenant is not None
+        slo = Slo.from_mapping({"name": "chat", "accuracy_value_usd": VALUE_USD})
+        admin.slos.put(tenant.tenant_id, slo, base_version=None, actor="test")
+    records = []
+    for number, row in enumerate(logs.bandit(queries, seed=seed).rows):
+        at = since + timedelta(minutes=number)
+        arm = Arm(
+            model=row["model"],
+            strategy=row["strategy"],
+            params=orjson.loads(row["strategy_params"]),
+        )
+        made = decision(
+            tenant.tenant_id,
+            decision_id=uuid7(at),
+            query=row["query"],
+            query_id=row["query_id"],
+            slo_name="chat",
+            slo_version=1,
+            arm=arm.key,
+            model=arm.model,
+            strategy=arm.strategy,
+            params=arm.params,
+            propensity=float(row["propensity"]),
+        )
+        told: dict[str, Any] = {name: float(row[name]) for name in FIGURES}
+        report = outcome(made, occurred_at=at + timedelta(seconds=5), **told)
+        records += [made, report]
+    payloads = [(record.kind.value, record.row.decode()) for record in records]
+    with psycopg.connect(dsn, options="-c role=leadline_shipper") as connection:
+        copy_into_logs(connection, payloads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +168,7 @@ class Nights:
         *,
         now: datetime | None = None,
         wait: bool = False,
+        canary: bool = True,
     ) -> Registered:
         """A run in this process, which hears of its steps."""
         options = Options(
@@ -119,6 +177,7 @@ class Nights:
             key=SigningKey.load_or_create(self.state / SIGNING_KEY),
             actor="test",
             progress=progress,
+            canary=canary,
         )
         manner = Manner(directory=self.state / "training", wait=wait)
         return train_from_database(self.dsn, options, manner, now=now or datetime.now(UTC))
