@@ -80,7 +80,7 @@ def _compared(name: str, log: Interactions, pair: tuple[Picks, Picks]) -> Compar
     log, (one, other) = log.take(rows), (pair[0].take(rows), pair[1].take(rows))
     fresh = np.flatnonzero(log.unseen)
     part = log.take(fresh)
-    facts = Facts.of(part, one.take(fresh), other.take(fresh))
+    facts = Facts(log=part, one=one.take(fresh), other=other.take(fresh))
     return Compared(
         slo=name,
         interactions=len(log),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 
@@ -45,11 +44,6 @@ class Facts:
     log: Interactions
     one: Picks
     other: Picks
-
-    @classmethod
-    def of(cls, log: Interactions, one: Picks, other: Picks) -> Self:
-        """As they are."""
-        return cls(log=log, one=one, other=other)
 
     def told(self, name: str, outcome: str) -> tuple[Told, Told, Told]:
         """What A brings, what B does, and B less A."""
