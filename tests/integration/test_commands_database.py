@@ -113,6 +113,20 @@ def test_policies_are_promoted_and_rolled_back(run: Run, dsn: str) -> None:
     assert run("policies", "rollback") is None
 
 
+def test_policies_are_tried_and_rejected(run: Run, dsn: str) -> None:
+    with Admin(dsn) as admin:
+        one, two = (register(admin.registry, cost) for cost in (1e-3, 2e-3))
+    assert run("policies", "promote", str(one))["state"] == "active"
+    for options, share in ((("--shadow",), 0.0), ((), 0.01), (("--share", "5%"), 0.05)):
+        tried = run("policies", "canary", str(two), *options)
+        assert (tried["state"], tried["share"]) == ("canary", share)
+    assert run("policies", "show", str(two))["share"] == 0.05
+    assert "canary" in run("policies", "canary", str(one), code=1)
+    assert "5%" in run("policies", "canary", str(two), "--share", "most", code=2)
+    assert run("policies", "reject", str(two), "--comment", "slow")["state"] == "rejected"
+    assert "rollback" in run("policies", "reject", str(one), code=1)
+
+
 def test_a_registered_policy_is_explained_among_the_arms_of_the_catalog(
     run: Run, dsn: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -191,6 +205,8 @@ def test_the_same_commands_go_through_a_server(
         assert run("slos", "set", "chat", '{"min_accuracy": 0.7}', *there)["version"] == 1
         assert run("slos", "show", "chat", *there)["min_accuracy"] == 0.7
         assert len(run("arms", "list", *there)) == 6
+        assert run("policies", "canary", str(version), *there)["share"] == 0.01
+        assert run("policies", "reject", str(version), *there)["state"] == "rejected"
         assert run("policies", "promote", str(version), *there)["state"] == "active"
         assert run("policies", "list", *there)[0]["version"] == version
         monkeypatch.setenv("LEADLINE_API_KEY", caller)
