@@ -114,6 +114,7 @@ class CanaryWatch:
             self._log.info("canary watched", policy=record.version, active=active, share=share)
             began = now + FOLLOWED_AFTER
             return Kept.begun(self._plan, active=active, share=share, since=horizon, at=began)
+        kept = replace(kept, since=min(kept.since, horizon))  # a restored database begins anew
         return kept if kept.share == share else kept.stepped(share, now + FOLLOWED_AFTER)
 
     def _read(self, version: int) -> Kept | None:

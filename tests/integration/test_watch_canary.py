@@ -16,6 +16,7 @@ import pytest
 from router.ids import uuid7
 from router.policy.canary import place_of
 from router.serving.promised import promised
+from router.serving.telemetry import logger
 from router.store.seams import Record
 from router.types import PolicyRecord, PolicyState
 from tests.kit import serving_bundles
@@ -23,8 +24,11 @@ from tests.kit.postgres import rows
 from tests.kit.records import decision, outcome
 from tests.kit.server import Admin
 from tests.kit.watching import CATALOG, World, catch_up, receiver, world
+from training.canary import Action, Plan, Step
+from training.canary_bets import Margins
 from training.watch import Watcher
-from training.watch_canary import FOLLOWED_AFTER
+from training.watch_canary import FOLLOWED_AFTER, CanaryWatch
+from training.watch_plan import Policies, opened
 from training.watch_webhook import Webhook
 
 SHARE = 0.25
@@ -142,6 +146,31 @@ def test_an_equal_canary_is_promoted_once_it_is_sure_and_had_its_time(tried: Tri
     [(action, why)] = tried.audited()
     assert action == "policies.promote"
     assert "accuracy +0.0" in why
+
+
+def test_a_share_grows_step_by_step_and_earlier_evidence_counts_on(tried: Tried) -> None:
+    small: dict[str, Any] = {"least_decisions": 50, "least_time": timedelta(0)}
+    plan = Plan(
+        steps=(Step(share=SHARE, slack=8.0, **small), Step(share=0.5, slack=7.0, **small)),
+        margins=Margins(errors=0.05),
+    )
+    with opened(tried.acme.dsn) as stores:
+        watch = CanaryWatch(stores, Policies(stores, {}), log=logger(), plan=plan)
+        now = datetime.now(UTC)
+        watch.turn(stores.arrivals.horizon(), now)
+        decided = tried.decided(800, at=now + FOLLOWED_AFTER + timedelta(seconds=1))
+        tried.told(decided, canary=0.95, active=0.9)
+        verdict = watch.turn(stores.arrivals.horizon(), later())
+        assert verdict is not None
+        assert verdict.action is Action.ADVANCE, verdict.why
+        assert (tried.record.state, tried.record.share) == (PolicyState.CANARY, 0.5)
+        watch.turn(stores.arrivals.horizon(), later())
+        assert (tried.record.canary or {})["why"] == "0 of 50 decisions at this share"
+        late = tried.decided(300, at=later(minutes=6))
+        tried.told(late, canary=0.95, active=0.9)
+        watch.turn(stores.arrivals.horizon(), later(minutes=10))
+    assert tried.record.state is PolicyState.ACTIVE
+    assert [action for action, _ in tried.audited()] == ["policies.canary", "policies.promote"]
 
 
 def test_without_outcomes_a_canary_stays_and_says_so(tried: Tried) -> None:
