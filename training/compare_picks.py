@@ -8,10 +8,11 @@ from typing import Self
 
 import numpy as np
 
+from router import pipeline
 from router.errors import Infeasible
 from router.offline import Asked, Policy
 from router.slo import Slo
-from router.types import Arm, Decision, Floats, Mask
+from router.types import Arm, Bounds, Decision, Floats, Mask
 from training.dataset import Indices
 
 
@@ -54,7 +55,8 @@ def picks(policy: Policy, texts: Sequence[str], slo: Slo, arms: Sequence[Arm]) -
     quiet = replace(slo, exploration_rate=0.0)
     for place, (_, _, decided) in enumerate(policy.decide_many(asked, (quiet,))):
         if not isinstance(decided, Infeasible):
-            _fill(found, place, decided, columns, slo.exploration_rate)
+            chances = pipeline.chances(policy.bound, decided, slo, Bounds())
+            _fill(found, place, decided, columns, chances)
     of = {text: place for place, text in enumerate(different)}
     return found.take(np.array([of[text] for text in texts], np.intp))
 
@@ -70,14 +72,10 @@ def _blank(queries: int, arms: int) -> Picks:
     )
 
 
-def _fill(found: Picks, place: int, decided: Decision, columns: Indices, rate: float) -> None:
-    feasible, predictions = columns[decided.choice.feasible], decided.predictions
-    picked = columns[decided.choice.index]
-    found.arm[place], found.answered[place] = picked, True
-    found.target[place, picked] = 1.0
-    if rate and len(feasible) > 1:
-        found.target[place] *= 1.0 - rate
-        found.target[place, feasible] += rate / len(feasible)
+def _fill(found: Picks, place: int, decided: Decision, columns: Indices, chances: Floats) -> None:
+    predictions = decided.predictions
+    found.arm[place], found.answered[place] = columns[decided.choice.index], True
+    found.target[place, columns] = chances
     found.accuracy[place, columns] = predictions.accuracy
     found.cost_usd[place, columns] = predictions.cost_usd
     found.latency_s[place, columns] = predictions.latency_p50_s
