@@ -57,13 +57,17 @@ class Workshop:
         return place
 
     def remove(self) -> None:
-        """Removes the results of the run."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Removes the results of the run, all at once: none is ever there in part."""
+        if self.directory.is_dir():
+            aside = self._root / f".{self.directory.name}"
+            self.directory.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
     def prune(self) -> None:
         """Removes the results of older runs, but those of the newest few."""
-        others = [each for each in self._root.glob("*-*") if each != self.directory]
-        for old in sorted(others, key=lambda each: each.stat().st_mtime)[:-KEPT_RUNS]:
+        others = [each for each in self._root.glob("[!.]*") if each != self.directory]
+        older = sorted(others, key=lambda each: each.stat().st_mtime)[:-KEPT_RUNS]
+        for old in (*older, *self._root.glob(".*")):
             shutil.rmtree(old, ignore_errors=True)
 
 
