@@ -24,11 +24,13 @@ QUERIES, KILLS, LONGEST_S = 400, 30, 12.0
 @contextmanager
 def _cluster() -> Iterator[tuple[PostgresServer, Path]]:
     server = PostgresServer(durable=True)
-    server.start()
-    server.make_template()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        yield server, Path(name)
-    server.remove()
+    try:
+        server.start()
+        server.make_template()
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            yield server, Path(name)
+    finally:
+        server.remove()
 
 
 @contextmanager
