@@ -13,14 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from training.fairness_verdict import Audit
-from training.gate_conditions import beats, calibrated, fast_enough, not_leaked
+from training.gate_conditions import (
+    above_constant,
+    above_incumbent,
+    calibrated,
+    fast_enough,
+)
 from training.gate_contest import Contest
 from training.gate_facts import (
     Bundle,
     Learnt,
     Promised,
     Timing,
-    as_foretold,
     bundle_verifies,
     certifiable,
     decides_fast,
@@ -28,6 +32,7 @@ from training.gate_facts import (
     newer,
     unseen,
 )
+from training.gate_leaks import not_leaked
 from training.gate_slices import no_slice_worse
 from training.gate_verdict import Condition, Verdict
 
@@ -50,23 +55,22 @@ class Checks:
 
 def judge(contest: Contest, checks: Checks, *, seed: int = 0) -> Verdict:
     """The verdict on a candidate."""
-    return Verdict(conditions=(*_shown(contest, seed), *_told(contest, checks)))
+    return Verdict(conditions=(*_shown(contest, checks, seed), *_told(checks)))
 
 
-def _shown(contest: Contest, seed: int) -> Iterator[Condition]:
+def _shown(contest: Contest, checks: Checks, seed: int) -> Iterator[Condition]:
     """The conditions that interactions tell."""
     if contest.incumbent is not None:
-        yield beats(contest, "incumbent", contest.incumbent.target)
-    yield beats(contest, "best constant", contest.constant_target)
+        yield above_incumbent(contest, contest.incumbent)
+    yield above_constant(contest)
     yield no_slice_worse(contest, seed=seed)
     yield calibrated(contest)
     yield fast_enough(contest)
-    yield not_leaked(contest)
+    yield not_leaked(contest, checks.learnt)
 
 
-def _told(contest: Contest, checks: Checks) -> Iterator[Condition]:
+def _told(checks: Checks) -> Iterator[Condition]:
     """The conditions that are found out beside them."""
-    yield as_foretold(contest, checks.learnt)
     yield unseen(checks.learnt)
     yield newer(checks.learnt)
     yield certifiable(checks.slos)

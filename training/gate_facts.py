@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-
 from training.fairness_verdict import Audit
-from training.gate_contest import Contest
 from training.gate_verdict import Condition
 
 MOST_SLOWER = 1.5
@@ -21,9 +18,6 @@ ALWAYS_FAST_S = 0.002
 FAST_ENOUGH_S = 0.020
 """The most that a decision may take where there is no incumbent."""
 
-_TOO_GOOD = 0.6
-_TOO_GOOD_Z = 3.0
-_LEAST_ROWS = 30
 _MOST_NAMED = 3
 
 
@@ -112,37 +106,6 @@ def unseen(learnt: Learnt) -> Condition:
         measured={"seen": learnt.seen},
         must="no held-out query is among those that the candidate learnt from",
         why="it learnt from held-out queries; train it without them" if learnt.seen else "",
-    )
-
-
-def as_foretold(contest: Contest, learnt: Learnt) -> Condition:
-    """Whether held-out predictions are not too good beside what training foretold.
-
-    Brier scores hang on which arms and queries were logged, so that only a large share
-    counts, and one beyond chance.
-    """
-    held, must = contest.held, f"held-out Brier score at least {_TOO_GOOD:.0%} of the foretold"
-    known = np.flatnonzero(~np.isnan(held.score))
-    foretold = learnt.brier
-    if foretold is None or min(len(known), learnt.brier_rows) < _LEAST_ROWS:
-        return Condition(
-            name="as foretold",
-            held=True,
-            measured={"brier": None, "foretold": foretold, "scored": len(known)},
-            must=must,
-            why="too few scores to tell",
-        )
-    missed = contest.candidate.accuracy[known, held.arm[known]] - held.score[known]
-    squares = np.square(missed)
-    brier = float(squares.mean())
-    error = float(squares.std()) * np.sqrt(1.0 / len(known) + 1.0 / learnt.brier_rows)
-    too_good = brier < _TOO_GOOD * foretold and foretold - brier > _TOO_GOOD_Z * error
-    return Condition(
-        name="as foretold",
-        held=not too_good,
-        measured={"brier": brier, "foretold": foretold, "scored": len(known)},
-        must=must,
-        why="too good to be true: it may have learnt from these interactions" if too_good else "",
     )
 
 

@@ -26,7 +26,7 @@ from training.ope import Estimator, scores
 from training.simultaneous import Estimates, Linear, estimates, normals
 from training.slices import Facet
 
-LEVEL = 0.05
+LEVEL = 0.1
 """Half of it is the chance that any slice of a candidate which is worse in none blocks."""
 
 LEAST_INTERACTIONS = 50

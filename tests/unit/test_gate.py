@@ -185,7 +185,7 @@ LEARNT = SOUND.learnt
 SPOILED = {
     "not stale": replace(SOUND, learnt=replace(LEARNT, watermark=NOW - timedelta(days=9))),
     "held out": replace(SOUND, learnt=replace(LEARNT, seen=1)),
-    "as foretold": replace(SOUND, learnt=replace(LEARNT, brier=0.9)),
+    "nothing leaked": replace(SOUND, learnt=replace(LEARNT, brier=0.9)),
     "slos certifiable": replace(
         SOUND,
         slos=(Promised(tenant="acme", slo="gold", before=True, after=False, why="too few"),),

@@ -99,7 +99,7 @@ def test_the_measured_difference_is_that_of_the_truth() -> None:
     utility = 1e-3 * true - judged.held.expected_cost_usd
     gained = judged.candidate.target - judged.constant_target
     measured = judge(judged, checks()).conditions[1].measured
-    error = (float(measured["difference_usd"] or 0) - float(measured["low_usd"] or 0)) / 1.96
+    error = (float(measured["difference_usd"] or 0) - float(measured["low_usd"] or 0)) / 1.64
     assert measured["difference_usd"] == pytest.approx(
         float((gained * utility).sum(axis=1).mean()), abs=3.0 * error
     )
