@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
 from router.types import Floats
 from training.benchmark.splits import few
-from training.dataset import Dataset, propensity_weights
+from training.dataset import Dataset, Rows, propensity_weights
 
 _SKEW = 2.0
 _LEAST_SHARE = 0.1
@@ -26,6 +26,31 @@ def logged(full: Dataset, odds: Floats, rng: np.random.Generator) -> Dataset:
     propensity = odds[rows.query, rows.arm]
     rows = replace(rows, propensity=propensity, weight=propensity_weights(propensity))
     return replace(full, rows=rows)
+
+
+def drawn(full: Dataset, odds: Floats, n: int, rng: np.random.Generator) -> Dataset:
+    """n decisions for queries that are drawn with replacement, with these odds (q, a)."""
+    queries, arms = odds.shape
+    row = np.full((queries, arms), -1, np.intp)
+    row[full.rows.query, full.rows.arm] = np.arange(len(full.rows))
+    query = rng.choice(np.flatnonzero((row >= 0).all(axis=1)), n)
+    total = odds[query].cumsum(axis=1)
+    picked = (total > rng.random(n)[:, None] * total[:, -1:]).argmax(axis=1)
+    rows = full.rows.take(row[query, picked])
+    propensity = odds[query, picked]
+    return replace(
+        full, rows=replace(rows, propensity=propensity, weight=propensity_weights(propensity))
+    )
+
+
+def together(one: Dataset, other: Dataset) -> Dataset:
+    """The outcomes of two logs of the same queries."""
+    joined = {
+        each.name: np.concatenate((getattr(one.rows, each.name), getattr(other.rows, each.name)))
+        for each in fields(Rows)
+    }
+    joined["weight"] = propensity_weights(joined["propensity"])
+    return replace(one, rows=Rows(**joined))
 
 
 def policies(full: Dataset) -> Mapping[str, Floats]:
