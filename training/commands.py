@@ -164,7 +164,7 @@ def _from_database(
 ) -> dict[str, Any]:
     from router.commands.database import database  # noqa: PLC0415
     from training.nightly import RESULTS, Manner, train_from_database  # noqa: PLC0415
-    from training.report_kept import keep_report  # noqa: PLC0415
+    from training.report_kept import Looked, keep_report  # noqa: PLC0415
 
     where = config.dsn.get_secret_value() if config.dsn else ""
     directory = config.state_dir / RESULTS
@@ -172,7 +172,8 @@ def _from_database(
     with database(where) as opened:
         done = train_from_database(opened.dsn, options, manner, now=datetime.now(UTC))
         now = datetime.now(UTC)
-        report = keep_report(opened.dsn, done.record, config.state_dir, now=now)
+        looked = Looked.of(done.summary["gate"], done.looked)
+        report = keep_report(opened.dsn, done.record, config.state_dir, now=now, looked=looked)
     version = done.record.version
     return {
         "version": version,

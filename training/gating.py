@@ -34,6 +34,7 @@ from training.gate_facts import Learnt, Promised
 from training.gate_inputs import Outcomes, asked, contest, responses, seen
 from training.gate_trials import bundle, fairness, promised, timing
 from training.interactions import Settled
+from training.report_kept import LOOKED, looked_at
 from training.sides import Sides
 from training.slices import Facet, facet, label_facets, script_facet, topic_facet
 from training.splits import normalised
@@ -112,7 +113,12 @@ def _judged(case: Case) -> dict[str, Any]:
         unanswered=made.unanswered,
     )
     found = judge(made.contest, checks, seed=case.seed).to_mapping()
-    return {**found, "interactions": len(outcomes) - made.left_out, "left_out": made.left_out}
+    return {
+        **found,
+        "interactions": len(outcomes) - made.left_out,
+        "left_out": made.left_out,
+        LOOKED: looked_at(made.contest, candidate.arms, checks.audit),
+    }
 
 
 def _policies(case: Case) -> tuple[Policy, Policy, Policy | None]:

@@ -64,8 +64,9 @@ class Side:
 class Run:
     """What a training run brought; what it did not look at is None and left out.
 
-    `state` is the candidate's after the run, `share` that of the traffic which it decides as
-    a canary. `versions` names what it was made with, `stages_s` how long each stage took.
+    `unjudged` says why no gate could judge it. `state` is the candidate's after the run,
+    `share` that of the traffic which it decides as a canary. `versions` names what it was
+    made with, `stages_s` how long each stage took.
     """
 
     run_id: UUID
@@ -76,6 +77,7 @@ class Run:
     share: float | None = None
     incumbent: Side | None = None
     verdict: Verdict | None = None
+    unjudged: str = ""
     measured: Measured | None = None
     drift: Drift | None = None
     audit: Audit | None = None

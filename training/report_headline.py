@@ -20,6 +20,9 @@ _MOST_REASONS = 3
 def headline(run: Run) -> Cell:
     """Whether the candidate reaches traffic, and why or why not."""
     own = f"policy {run.candidate.version}"
+    if run.unjudged:
+        text = f"Kept {_incumbent(run)} because {own} could not be judged: {run.unjudged}"
+        return Cell(text=text, tone=Tone.BAD)
     if run.verdict is None:
         return Cell(text=f"{own} {_stands(run)}; no gate judged it")
     if not run.verdict.promote:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Self
 
+from pydantic import TypeAdapter
 from sqlalchemy import Engine
 
 from router.bundle.archive import unpack_files
@@ -14,27 +17,61 @@ from router.bundle.manifest import MANIFEST, parse
 from router.store.engine import DatabaseRole, connect
 from router.store.registry import PostgresRegistry
 from router.store.training_runs import TrainingRun, TrainingRuns
-from router.types import PolicyRecord
+from router.types import Arm, PolicyRecord
 from training.drift import Drift
 from training.fairness_verdict import Audit
+from training.gate_contest import Contest
 from training.gate_verdict import Verdict
 from training.report import Run, Side, keep
-from training.report_measured import Measured
+from training.report_measured import Measured, measured
 from training.scaling_values import ScalingLaws
 
-_RUNS = 100
+_RUNS, _RECORDS = 100, 10_000
 _APPLICATION = "leadline train"
+
+
+LOOKED = "looked"
+"""Where the gate's stage leaves what it looked at, besides its verdict."""
+
+_AUDIT: TypeAdapter[Audit] = TypeAdapter(Audit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What was looked at before the policy was let through, or not; None where it was not."""
+    """What was looked at before the policy was let through, or not; None where it was not.
+
+    `incumbent` is the version that it stood against, 0 the static one; `unjudged` says why
+    no gate could judge it.
+    """
 
     verdict: Verdict | None = None
+    unjudged: str = ""
+    incumbent: int | None = None
     measured: Measured | None = None
     drift: Drift | None = None
     audit: Audit | None = None
     scaling: ScalingLaws | None = None
+
+    @classmethod
+    def of(cls, gate: Mapping[str, Any], looked: Mapping[str, Any]) -> Self:
+        """Reads the gate's verdict as a policy's summary has it, and what `looked_at` made."""
+        measured, audit = looked.get("measured"), looked.get("audit")
+        why = gate.get("why", "")
+        return cls(
+            verdict=Verdict.from_mapping(gate) if gate and not why else None,
+            unjudged=why,
+            incumbent=gate.get("incumbent"),
+            measured=None if measured is None else Measured.from_mapping(measured),
+            audit=None if audit is None else _AUDIT.validate_python(audit),
+        )
+
+
+def looked_at(contest: Contest, arms: Sequence[Arm], audit: Audit | None) -> dict[str, Any]:
+    """What the gate looked at, as plain JSON values once written."""
+    return {
+        "measured": measured(contest, arms).to_mapping(),
+        "audit": None if audit is None else audit.to_mapping(),
+    }
 
 
 def keep_report(
@@ -44,12 +81,11 @@ def keep_report(
     *,
     now: datetime,
     looked: Looked | None = None,
-    incumbent: PolicyRecord | None = None,
 ) -> Path | None:
     """Writes the report of the newest run that registered the policy; says where.
 
-    It stands against the `incumbent`, or else the policy that is active now. None where no
-    run in the book has registered it.
+    Where it is not known what it stood against, that is the policy that is active now. None
+    where no run in the book has registered it.
     """
     engine = connect(dsn, role=DatabaseRole.TRAINER, application_name=_APPLICATION)
     try:
@@ -57,12 +93,24 @@ def keep_report(
         run = _run(engine, record)
         if run is None:
             return None
-        own, before = _side(registry, record), incumbent or registry.active()
-        same = before is None or before.version == record.version
-        known = None if same or before is None else _side(registry, before)
+        looked = looked or Looked()
+        before = _before(registry, record, looked.incumbent)
+        own, known = _side(registry, record), None if before is None else _side(registry, before)
     finally:
         engine.dispose()
-    return keep(_told(run, record, (own, known), looked or Looked(), now), state_dir)
+    return keep(_told(run, record, (own, known), looked, now), state_dir)
+
+
+def _before(
+    registry: PostgresRegistry, record: PolicyRecord, version: int | None
+) -> PolicyRecord | None:
+    """What the policy stood against; None for the static one, and for itself."""
+    if version is None:
+        found = registry.active()
+    else:
+        known = registry.records(_RECORDS)
+        found = next((each for each in known if each.version == version), None)
+    return None if found is None or found.version == record.version else found
 
 
 def _told(
@@ -82,6 +130,7 @@ def _told(
         share=record.share,
         incumbent=before,
         verdict=looked.verdict,
+        unjudged=looked.unjudged,
         measured=looked.measured,
         drift=looked.drift,
         audit=looked.audit,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import beta
@@ -44,6 +44,17 @@ class Told:
         """That nothing is known, and why."""
         return cls(estimate=math.nan, low=-math.inf, high=math.inf, reason=reason)
 
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Reads plain JSON values, in which null stands for what is not finite."""
+        estimate, low, high = (value[name] for name in ("estimate", "low", "high"))
+        return cls(
+            estimate=math.nan if estimate is None else estimate,
+            low=-math.inf if low is None else low,
+            high=math.inf if high is None else high,
+            reason=value["reason"],
+        )
+
 
 class Kind(StrEnum):
     """Whose point it is."""
@@ -62,6 +73,18 @@ class Point:
     accuracy: Told
     cost_usd: Told
     late: Told | None = None
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Reads plain JSON values."""
+        late = value["late"]
+        return cls(
+            name=value["name"],
+            kind=Kind(value["kind"]),
+            accuracy=Told.from_mapping(value["accuracy"]),
+            cost_usd=Told.from_mapping(value["cost_usd"]),
+            late=None if late is None else Told.from_mapping(late),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +120,35 @@ class Measured:
         """The first point of that kind."""
         return next((each for each in self.points if each.kind is kind), None)
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain JSON values once written; null then stands for what is not finite."""
+        return asdict(self)
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `to_mapping` gave, from JSON."""
+        return cls(
+            interactions=value["interactions"],
+            points=tuple(map(Point.from_mapping, value["points"])),
+            reliability=tuple(
+                Reliability(**{**each, "bins": tuple(Bin(**one) for one in each["bins"])})
+                for each in value["reliability"]
+            ),
+        )
+
 
 def measured(contest: Contest, arms: Sequence[Arm]) -> Measured:
-    """What a contest's contestants and each of its arms alone reach; `arms` are its columns."""
-    held = contest.held
+    """What a contest's contestants and each of its arms alone reach.
+
+    `arms` are its first columns; those beyond them are arms that nobody can pick.
+    """
+    held, columns = contest.held, contest.candidate.target.shape[1]
     known: dict[Kind, Contestant] = {Kind.CANDIDATE: contest.candidate}
     if contest.incumbent is not None:
         known[Kind.INCUMBENT] = contest.incumbent
     points = [_point(held, kind, kind, each.target) for kind, each in known.items()]
     for place, arm in enumerate(arms):
-        target = one_hot(np.full(len(held), place), len(arms))
+        target = one_hot(np.full(len(held), place), columns)
         points.append(_point(held, arm.key, Kind.CONSTANT, target))
     return Measured(
         interactions=len(held),

@@ -28,6 +28,7 @@ from training.gating import Case, Incumbent, verdict
 from training.interactions import Settled, settle
 from training.learner import Progress
 from training.learning import Learning, Part
+from training.report_kept import LOOKED
 from training.samples import Samples
 from training.sides import Sides, sides
 from training.sources import Log
@@ -52,11 +53,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A policy that stands in the registry as a candidate, with the log that taught it."""
+    """A policy that stands in the registry as a candidate, with the log that taught it.
+
+    `looked` is what the gate looked at, for the report.
+    """
 
     record: PolicyRecord
     summary: Mapping[str, Any]
     log: Log
+    looked: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +203,12 @@ class Room:
             **policy.summary,
             "outcomes": settled.summary,
             "agreement": agreement(judged, policy, texts, self.embedder, key),
-            "gate": gate,
+            "gate": {name: value for name, value in gate.items() if name != LOOKED},
         }
         self.stores.keys.trust(key.key_id, key.public_key, actor=actor)
         record = self.stores.registry.register(policy.archive(), summary, actor=actor)
-        return Registered(record=record, summary=summary, log=settled.log)
+        looked = gate.get(LOOKED, {})
+        return Registered(record=record, summary=summary, log=settled.log, looked=looked)
 
     def tried(self, done: Registered) -> Registered:
         """Begins to try what passed the gate on traffic, unless another is being tried."""

@@ -14,7 +14,6 @@ from router import cli
 from router.errors import InvalidInput, NotFound
 from tests.kit import logs
 from tests.kit.commands import answer
-from tests.kit.nights import Nights, history
 from tests.kit.pages import Page
 from tests.kit.watching import world
 
@@ -147,18 +146,3 @@ def test_registered_policies_are_compared_on_recent_decisions_by_slo(versions: s
 def test_without_recent_decisions_it_says_how_to_get_some(dsn: str, place: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no decision was made since .*--days"):
         found(place / "little", place / "more", "--dsn", dsn)
-
-
-def test_training_on_a_database_tells_where_its_report_is(
-    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history(dsn)
-    nights = Nights(dsn=dsn, state=tmp_path / "state")
-    monkeypatch.setenv("LEADLINE_STATE_DIR", str(nights.state))
-    told = answer("train", "--dsn", dsn)
-    path = Path(told["report"])
-    assert path.parent == nights.state / "reports"
-    page = Page(path.read_text())
-    assert page.fetched == []
-    assert "policy 1 waits as a candidate; no gate judged it" in page.texts
-    assert told["dataset_digest"] in page.texts

@@ -53,13 +53,23 @@ def _ids(text: str) -> list[str]:
 
 
 def test_the_first_line_is_the_verdict_and_why() -> None:
-    promoted = run(ahead=1.0)
-    assert promoted.verdict is not None
-    assert promoted.verdict.promote
-    assert "Promoted: policy 13 is a canary on 1% of the traffic because all" in text_of(1.0)
-    told = "".join(Page(text_of(0.0)).texts)
-    assert "Kept policy 12 because policy 13 failed 1 of 13 conditions: utility above the" in told
-    assert "the candidate's utility is not above the incumbent's" in told
+    measured = {"difference_points": 2.14, "low_points": 1.06}
+    ahead = Condition(name="utility above the incumbent's", held=True, measured=measured, must="m")
+    off = Condition(name="calibration", held=False, measured={}, must="m", why="they are off")
+    bare = replace(run(ahead=1.0), measured=None, scaling=None, audit=None)
+    promoted = replace(bare, state=PolicyState.CANARY, verdict=Verdict(conditions=(ahead,)))
+    assert (
+        "Promoted: policy 13 is a canary on 1% of the traffic because all 1 conditions hold; its "
+        "utility is 2.1 points above the incumbent's (at least 1.1)"
+    ) in "".join(read(promoted).texts)
+    kept = replace(bare, state=PolicyState.REJECTED, verdict=Verdict(conditions=(ahead, off)))
+    told = read(kept).texts
+    assert "Kept policy 12 because policy 13 failed 1 of 2 conditions: calibration" in told
+    assert "calibration: they are off." in told
+    unjudged = replace(bare, verdict=None, unjudged="there is nothing to judge by")
+    assert (
+        "Kept policy 12 because policy 13 could not be judged: there is nothing to judge by"
+    ) in read(unjudged).texts
 
 
 def test_a_report_tells_every_part_that_was_looked_at() -> None:
