@@ -47,13 +47,17 @@ class Side(Protocol):
 
 def changed(candidate: Side, incumbent: Side | None) -> Section:
     """Rows, arms, prices and training's own figures, against the incumbent's."""
-    rows = [
-        (name, _said(before), _said(now))
-        for name, before, now in _told(candidate, incumbent)
-        if before is not None or now is not None
-    ]
-    before = "no incumbent" if incumbent is None else f"policy {incumbent.version}"
-    table = Table(columns=("what", before, f"policy {candidate.version}"), rows=rows)
+    own, told = f"policy {candidate.version}", list(_told(candidate, incumbent))
+    if incumbent is None:
+        rows = [(name, _said(now)) for name, _, now in told if now is not None]
+        table = Table(columns=("what", own), rows=rows)
+    else:
+        both = [
+            (name, _said(before), _said(now))
+            for name, before, now in told
+            if not (before is None and now is None)
+        ]
+        table = Table(columns=("what", f"policy {incumbent.version}", own), rows=both)
     prices = [] if incumbent is None else list(_prices(candidate.models, incumbent.models))
     return Section(
         title="What changed",

@@ -112,18 +112,19 @@ def frontiers(found: Measured) -> Section:
         key=lambda each: (bool(each.accuracy.reason), -each.accuracy.estimate),
     )
     timed = any(each.late is not None for each in found.points)
+    columns = [
+        *("who", "accuracy", "cost, USD per 1,000 queries"),
+        *(("later than their slo, %",) if timed else ()),
+        *(("why it cannot tell",) if any(_reason(each) for each in found.points) else ()),
+    ]
     return Section(
         title="Frontier, costs and latency",
         note=f"On {found.interactions:,} held-out interactions that no contestant has learnt from.",
         tables=(
             Table(
-                columns=(
-                    "who",
-                    "accuracy",
-                    "cost, USD per 1,000 queries",
-                    *(("later than their slo, %",) if timed else ()),
-                ),
-                rows=[_point(each, timed=timed) for each in (*contestants, *best)],
+                columns=tuple(columns),
+                rows=[_point(each, timed=timed)[: len(columns)] for each in (*contestants, *best)],
+                words=frozenset({0, 4 if timed else 3}),
             ),
         ),
         figures=(plotted,) if plotted else (),
@@ -131,9 +132,21 @@ def frontiers(found: Measured) -> Section:
 
 
 def _point(each: Point, *, timed: bool) -> Sequence[str | Cell]:
-    late = between(each.late, 100.0) if each.late else Cell(text="-")
-    row = (each.name, between(each.accuracy), between(each.cost_usd, _PER))
-    return (*row, late) if timed else row
+    late = (_briefly(each.late, 100.0) if each.late else Cell(text="-"),) if timed else ()
+    row = (each.name, _briefly(each.accuracy), _briefly(each.cost_usd, _PER))
+    return (*row, *late, Cell(text=_reason(each), tone=Tone.FAINT))
+
+
+def _briefly(told: Told, scale: float = 1.0) -> Cell:
+    return Cell(text="cannot tell", tone=Tone.FAINT) if told.reason else between(told, scale)
+
+
+def _reason(each: Point) -> str:
+    """Why not all of a point is known; empty where it is."""
+    known = (each.accuracy, each.cost_usd, each.late)
+    return next(
+        (told.reason.removeprefix("cannot tell: ") for told in known if told and told.reason), ""
+    )
 
 
 def calibration(found: Measured) -> Section | None:
