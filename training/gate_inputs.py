@@ -16,10 +16,10 @@ from scipy.stats import norm
 from router.errors import InvalidInput
 from router.policy.embedding import Embedder
 from router.policy.policy import Policy
-from router.slo import Slo
 from router.types import Arm, Floats, Mask
 from training.dataset import Dataset, Indices
 from training.decided import decided
+from training.gate_asked import Asked
 from training.gate_contest import Contest, Contestant, Held
 from training.gate_rewards import FOLDS, corrected
 from training.logged import one_hot
@@ -33,15 +33,6 @@ LATE_ALLOWED = 0.1
 """The share of answers that may then be late: twice as many as now."""
 
 _P95_Z = float(norm.ppf(0.95))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """An slo with what it compares by: the value of a correct answer, and its best constant."""
-
-    slo: Slo
-    value_usd: float
-    constant: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,53 +105,6 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def asked(slo: Slo, policy: Policy, train: Dataset) -> Asked:
-    """An slo's value of a correct answer, by a policy's trade-off, and its best constant.
-
-    The policy is the incumbent, or the candidate where nothing learnt serves yet; the value
-    is then the same for all contestants. Constants are judged on the training side. Raises
-    InvalidInput when the policy has learnt no trade-off that an slo without a value needs,
-    and when no arm that the slo permits was seen.
-    """
-    value_usd = _value(slo, policy)
-    return Asked(slo=slo, value_usd=value_usd, constant=best_constant(train, slo, value_usd))
-
-
-def _value(slo: Slo, policy: Policy) -> float:
-    if slo.accuracy_value_usd is not None:
-        return slo.accuracy_value_usd
-    if policy.tradeoff is None:
-        raise InvalidInput("it has learnt no trade-off; name a trained one", field="policy")
-    floor = slo.min_accuracy
-    if floor is None and slo.min_relative_accuracy is not None:
-        known = policy.mean_accuracy.get(slo.reference_arm, 1.0)
-        floor = slo.min_relative_accuracy * known
-    if floor is None:
-        floor = policy.tradeoff.best_constant_accuracy
-    return float(policy.tradeoff.value_for(floor)[0])
-
-
-def best_constant(train: Dataset, slo: Slo, value_usd: float) -> str:
-    """The key of the permitted arm with the greatest mean value x score - cost in training."""
-    found = {
-        arm.key: worth
-        for place, arm in enumerate(train.arms)
-        if slo.permits(arm.model, arm.strategy)
-        and not np.isnan(worth := _worth(train, place, value_usd))
-    }
-    if not found:
-        raise InvalidInput("no arm that the slo permits has scores and costs", field="slo")
-    return max(sorted(found), key=lambda key: found[key])
-
-
-def _worth(train: Dataset, arm: int, value_usd: float) -> float:
-    """The mean utility of an arm; NaN where no row has both figures."""
-    rows = train.rows.take(train.rows.arm == arm)
-    utility = value_usd * rows.score - rows.cost_usd
-    known = ~np.isnan(utility)
-    return float(np.average(utility[known], weights=rows.weight[known])) if known.any() else np.nan
-
-
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """A contest, and what it leaves out.
@@ -194,7 +138,8 @@ def contest(
     rows = np.flatnonzero(own.answered & other.answered)
     if not len(rows):
         raise InvalidInput("no interaction is left that contestants have an arm for", field="log")
-    held = _held(found, slos, arms, embedder, other)
+    guess = own.blank() if incumbent is None else other
+    held = _held(found, slos, arms, embedder, guess)
     made = Contest(
         held=held,
         candidate=own.contestant(held.expected_score),
@@ -226,6 +171,11 @@ class _Decisions:
         """The contestant that decides so; of arms that are gone it predicts what is expected."""
         accuracy = np.hstack((self.accuracy[:, :-1], expected[:, -1:]))
         return Contestant(target=self.target, accuracy=accuracy)
+
+    def blank(self) -> _Decisions:
+        """The same without any idea of scores and costs, so that no candidate judges itself."""
+        nothing = np.zeros_like(self.accuracy)
+        return replace(self, accuracy=nothing, cost_usd=nothing)
 
     @classmethod
     def of(cls, policy: Policy, found: Outcomes, slos: Sequence[Asked]) -> _Decisions:

@@ -23,9 +23,10 @@ from tests.kit.bound import bound
 from tests.kit.embedding import embedder
 from training.dataset import Dataset
 from training.gate import Checks, judge
+from training.gate_asked import Asked, asked, best_constant
 from training.gate_contest import Contest
 from training.gate_facts import Bundle, Learnt
-from training.gate_inputs import Asked, Outcomes, asked, best_constant, contest, seen
+from training.gate_inputs import Outcomes, contest, seen
 from training.gate_rewards import corrected
 from training.gate_trials import bundle, fairness, promised, timing
 from training.learning import learn
@@ -150,6 +151,18 @@ def test_no_expectation_has_seen_its_own_outcome() -> None:
     inside = fold == fold[7]
     assert again[inside] == pytest.approx(usual[inside])
     assert not np.allclose(again[~inside], usual[~inside])
+
+
+def test_a_first_candidate_has_no_say_in_what_it_is_judged_by() -> None:
+    other = bound(learn(logs.simulated(120, seed=8).dataset, embedder=embedder()))
+    slos = [asked(VALUE, policy(), past())]
+    one, two = (
+        contest(Outcomes.of(held()), slos, each, None, embedder()).contest.held
+        for each in (policy(), other)
+    )
+    assert one.expected_score == pytest.approx(two.expected_score)
+    assert one.expected_cost_usd == pytest.approx(two.expected_cost_usd)
+    assert np.abs(one.expected_score[:, :3].mean() - 0.6) < 0.25
 
 
 def test_a_reward_model_learns_what_the_guess_misses() -> None:
