@@ -30,8 +30,9 @@ from router.types import Catalog, Floats, Mask, PolicyRecord
 from training.covariates import arm_keys
 from training.dataset import Dataset, Indices
 from training.gate import Checks, judge
+from training.gate_asked import asked
 from training.gate_facts import Learnt, Promised
-from training.gate_inputs import Outcomes, asked, contest, responses, seen
+from training.gate_inputs import Outcomes, contest, responses, seen
 from training.gate_trials import bundle, fairness, promised, timing
 from training.interactions import Settled
 from training.report_kept import LOOKED, looked_at
