@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from router.commands.options import Dsn, JsonFlag, TrustedKeys, slos
 from router.commands.output import print_json, say, written
 from training.log_commands import SkipBadRows
+
+if TYPE_CHECKING:
+    from training.compare import Compared
+    from training.compare_shown import Sides
+    from training.compare_sources import Wanted
 
 NAME = "compare"
 
@@ -62,31 +67,42 @@ def compare(
     objectives, _ = slos(slo)
     if log is None and slo != "{}":
         raise typer.BadParameter("goes with --log; decisions have their own", param_hint="--slo")
-    from training import compare_shown, compare_sources  # noqa: PLC0415
-    from training.compare import compared  # noqa: PLC0415
+    from training import compare_shown  # noqa: PLC0415
+    from training.compare_sources import Wanted  # noqa: PLC0415
 
-    wanted = compare_sources.Wanted(most=most, held_out=held_out, skip_bad_rows=skip_bad_rows)
-    now = datetime.now(UTC)
-    with compare_sources.reaching(dsn) as reach:
-        first, second = (
-            compare_sources.policy(each, reach, trusted_key or ()) for each in (one, other)
-        )
-        both = (first.policy, second.policy)
-        if log is None:
-            since = now - timedelta(days=days)
-            found, said = compare_sources.from_database(reach(), both, wanted, since=since, now=now)
-        else:
-            found, said = compare_sources.from_file(log, both, objectives, wanted)
-    result = compared(*both, found)
-    sides = compare_shown.Sides(
-        one=first.name, other=second.name, source=said, caution=found.caution
+    wanted = Wanted(
+        policies=(one, other),
+        log=log,
+        slos=objectives,
+        since=datetime.now(UTC) - timedelta(days=days),
+        most=most,
+        held_out=held_out,
+        skip_bad_rows=skip_bad_rows,
+        trusted_keys=tuple(trusted_key or ()),
     )
+    found, sides = _compared(wanted, dsn)
     if page is not None:
         with written(page) as file:
-            file.write(compare_shown.page(result, sides).encode())
+            file.write(compare_shown.page(found, sides).encode())
     if as_json:
-        print_json(compare_shown.to_mapping(result, sides))
+        print_json(compare_shown.to_mapping(found, sides))
         return
-    compare_shown.tell(result, sides)
+    compare_shown.tell(found, sides)
     if page is not None and str(page) != "-":
         say(f"page: {page}")
+
+
+def _compared(wanted: Wanted, dsn: str) -> tuple[tuple[Compared, ...], Sides]:
+    from training.compare import compared  # noqa: PLC0415
+    from training.compare_shown import Sides  # noqa: PLC0415
+    from training.compare_sources import from_database, from_file, policy, reaching  # noqa: PLC0415
+
+    with reaching(dsn) as reach:
+        one, other = (policy(each, reach, wanted.trusted_keys) for each in wanted.policies)
+        both = one.policy, other.policy
+        if wanted.log is None:
+            found, said = from_database(reach(), both, wanted, now=datetime.now(UTC))
+        else:
+            found, said = from_file(wanted.log, both, wanted)
+    sides = Sides(one=one.name, other=other.name, source=said, caution=found.caution)
+    return compared(*both, found), sides

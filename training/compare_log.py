@@ -153,19 +153,13 @@ class Source:
 
         `slo` and labels go with the rows of a bandit log. Raises InvalidInput without any.
         """
-        table, logged = self.table, self.table["propensity"].is_valid()
-        dataset = Dataset.from_table(table)
+        dataset = Dataset.from_table(self.table)
         seen, caution = self._seen(dataset.digest)
-        if pc.any(logged).as_py():
-            places = np.flatnonzero(logged.to_numpy())
-            places = places[_newest(_microseconds(table.take(places)), self.most)]
-            rows = table.take(places)
-            rewards = _bandit(rows, dataset.arms)
+        if pc.any(self.table["propensity"].is_valid()).as_py():
+            rows, rewards, places = self._bandit(dataset)
             slo = None if slo is None else slo[places]
         else:
-            rows = _last_rows(table, dataset.queries)
-            places = _newest(_microseconds(rows), self.most)
-            rows, rewards = rows.take(places), _full(dataset).take(places)
+            rows, rewards = self._full(dataset)
         texts = tuple(rows["query"].to_pylist())
         return Interactions(
             texts=texts,
@@ -179,6 +173,19 @@ class Source:
             seen=seen or self._cut_said,
             caution=caution,
         )
+
+    def _bandit(self, dataset: Dataset) -> tuple[pa.Table, Rewards, Indices]:
+        """The rows with a propensity, what came of them, and their places in the log."""
+        places = np.flatnonzero(self.table["propensity"].is_valid().to_numpy())
+        places = places[_newest(_microseconds(self.table.take(places)), self.most)]
+        rows = self.table.take(places)
+        return rows, _bandit(rows, dataset.arms), places
+
+    def _full(self, dataset: Dataset) -> tuple[pa.Table, Rewards]:
+        """A row of each query, and what came of every arm."""
+        rows = _last_rows(self.table, dataset.queries)
+        places = _newest(_microseconds(rows), self.most)
+        return rows.take(places), _full(dataset).take(places)
 
     def _seen(self, digest: str) -> tuple[str, str]:
         """Why nothing of the log is unseen, and else why that cannot be known."""

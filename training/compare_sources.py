@@ -43,11 +43,20 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which interactions to compare on, the newest first: at most so many."""
+    """Which policies to compare, and on which interactions: at most so many, the newest first.
 
+    Those of the database are from `since` on, under their own slos; those of a `log` under
+    each of `slos`.
+    """
+
+    policies: tuple[str, str]
+    log: Path | None
+    slos: Sequence[Slo]
+    since: datetime
     most: int
     held_out: bool = False
     skip_bad_rows: bool = False
+    trusted_keys: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -76,15 +85,13 @@ def _version(named: str) -> int | None:
     return int(named) if named.isascii() and named.isdecimal() else None
 
 
-def from_file(
-    path: Path, both: tuple[Policy, Policy], slos: Sequence[Slo], wanted: Wanted
-) -> tuple[Interactions, str]:
+def from_file(path: Path, both: tuple[Policy, Policy], wanted: Wanted) -> tuple[Interactions, str]:
     """A log's interactions, each under every slo, and what they are in words."""
     table = read(path, skip_bad_rows=wanted.skip_bad_rows).table
     source = Source(
         table=table,
         learnt=_learnt(both),
-        slos=tuple((_said(slo), slo) for slo in slos),
+        slos=tuple((_said(slo), slo) for slo in wanted.slos),
         most=wanted.most,
         held_out=wanted.held_out,
     )
@@ -102,27 +109,17 @@ def _said(slo: Slo) -> str:
 
 
 def from_database(
-    database: Database,
-    both: tuple[Policy, Policy],
-    wanted: Wanted,
-    *,
-    since: datetime,
-    now: datetime,
+    database: Database, both: tuple[Policy, Policy], wanted: Wanted, *, now: datetime
 ) -> tuple[Interactions, str]:
     """The first attempts of decisions made since a time, each under its own slo as it is now.
 
     Raises InvalidInput when there is none of which anything is known.
     """
-    engine = connect(database.dsn, role=DatabaseRole.TRAINER, application_name=_APPLICATION)
-    try:
-        every = pa.Table.from_batches(attempts(engine, since=since), SCHEMA)
-    finally:
-        engine.dispose()
-    own = pc.and_(pc.equal(every["attempt"], 0), pc.invert(every["imported"]))
-    table = every.filter(own)[-wanted.most :] if len(every) else every
+    table = _first_attempts(database.dsn, wanted.since)[-wanted.most :]
     if not len(table):
         raise InvalidInput(
-            f"no decision was made since {since:%F}; look further back with --days, or name a log",
+            f"no decision was made since {wanted.since:%F}; look further back with --days, or "
+            "name a log",
             field="days",
         )
     embedder = load_embedder()
@@ -137,7 +134,17 @@ def from_database(
         most=wanted.most,
         held_out=wanted.held_out,
     )
-    return source.interactions(embedder, slo=slo), f"{len(log):,} decisions since {since:%F}"
+    return source.interactions(embedder, slo=slo), f"{len(log):,} decisions since {wanted.since:%F}"
+
+
+def _first_attempts(dsn: str, since: datetime) -> pa.Table:
+    """Those of our own decisions since a time, in their order."""
+    engine = connect(dsn, role=DatabaseRole.TRAINER, application_name=_APPLICATION)
+    try:
+        every = pa.Table.from_batches(attempts(engine, since=since), SCHEMA)
+    finally:
+        engine.dispose()
+    return every.filter(pc.and_(pc.equal(every["attempt"], 0), pc.invert(every["imported"])))
 
 
 def _learnt(both: tuple[Policy, Policy]) -> tuple[Learnt, Learnt]:

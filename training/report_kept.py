@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from sqlalchemy import Engine
 
 from router.bundle.archive import unpack_files
 from router.bundle.manifest import MANIFEST, parse
@@ -90,7 +89,7 @@ def keep_report(
     engine = connect(dsn, role=DatabaseRole.TRAINER, application_name=_APPLICATION)
     try:
         registry = PostgresRegistry(engine)
-        run = _run(engine, record)
+        run = _run(TrainingRuns(engine), record)
         if run is None:
             return None
         looked = looked or Looked()
@@ -141,9 +140,9 @@ def _told(
     )
 
 
-def _run(engine: Engine, record: PolicyRecord) -> TrainingRun | None:
-    runs = TrainingRuns(engine).recent(_RUNS)
-    return next((each for each in runs if each.policy_version == record.version), None)
+def _run(runs: TrainingRuns, record: PolicyRecord) -> TrainingRun | None:
+    found = runs.recent(_RUNS)
+    return next((each for each in found if each.policy_version == record.version), None)
 
 
 def _side(registry: PostgresRegistry, record: PolicyRecord) -> Side:
