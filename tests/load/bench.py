@@ -1,6 +1,6 @@
 """Measures Route against a bare echo server in one run; the last line is JSON.
 
-Route: 24 arms, a policy of 64 trees and 1,024 landmarks (the most that training makes), the outbox
+Route: 24 arms, a policy of as many trees and landmarks as training makes at most, the outbox
 on, embedded Postgres behind it, one worker. The two servers take turns, so that a machine
 whose speed drifts is fair to both; the ratio is the median over the turns.
 """
@@ -28,6 +28,8 @@ from tests.kit.policies import catalog
 from tests.kit.postgres import PostgresServer
 from tests.kit.server import Admin, ServerProcess, serving
 from tests.kit.serving_bundles import bundle
+from training.head import MOST_TREES
+from training.signals import LANDMARKS
 
 TURNS = 3
 SECONDS = 5.0
@@ -136,7 +138,7 @@ def _leadline() -> Iterator[ServerProcess]:
         with postgres.database() as dsn, tempfile.TemporaryDirectory() as directory:
             with Admin(dsn) as admin:
                 admin.seed(catalog(), "default", signer=KEY)
-                archive = bundle(catalog(), trees=64, landmarks=1_024)
+                archive = bundle(catalog(), trees=MOST_TREES, landmarks=LANDMARKS)
                 version = admin.registry.register(archive, {}, actor="bench").version
                 admin.registry.promote(version, actor="bench")
             with serving(Path(directory), dsn) as server:

@@ -27,7 +27,9 @@ from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.logs import dataset, wide_rows
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
+from training.head import MOST_TREES
 from training.learning import learn, write_bundle
+from training.signals import LANDMARKS
 
 QUERIES = 20_000
 TURNS = 5
@@ -52,7 +54,8 @@ def measure() -> Figures:
     """Runs both in processes of their own, on one core."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         place = Path(name)
-        (place / "policy.tar").write_bytes(bundle(catalog(), trees=64, landmarks=1_024))
+        made = bundle(catalog(), trees=MOST_TREES, landmarks=LANDMARKS)
+        (place / "policy.tar").write_bytes(made)
         lines = [
             json.dumps({"query_id": str(number), "query": _QUERY.format(number)})
             for number in range(QUERIES)
