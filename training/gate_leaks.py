@@ -20,11 +20,15 @@ from training.logged import counted
 MOST_APART = 0.05
 """How much further it may be from the reward model on logged arms, as a share."""
 
-LEAST_MODEL = 0.75
-"""Its least Brier score, as a share of the reward model's on the same interactions."""
+LEAST_MODEL, LEAST_FORETOLD = 0.75, 0.85
+"""Its Brier score as a share of the reward model's here, and of what training foretold.
 
-LEAST_FORETOLD = 0.6
-"""The same of what training foretold, which hangs on the arms and queries of the log."""
+Below both is too good: a better model was foretold to be, and what was foretold hangs on
+the arms and queries of the log, as the reward model's score does.
+"""
+
+LEAST_ALONE = 0.6
+"""The share of what training foretold that is too good whatever the reward model's is."""
 
 _CONFIDENCE = 0.9999
 _LEAST_ROWS = 30
@@ -38,8 +42,10 @@ def not_leaked(contest: Contest, learnt: Learnt) -> Condition:
     enough = len(known) >= _LEAST_ROWS
     signs = [
         apart.mean > MOST_APART * usual and _low(apart) > 0.0,
-        enough and _too_good(contest, own, model, known),
-        enough and _beyond(own, learnt),
+        enough
+        and _too_good(contest, own, model, known)
+        and (learnt.brier is None or _beyond(own, learnt, LEAST_FORETOLD)),
+        enough and _beyond(own, learnt, LEAST_ALONE),
     ]
     return Condition(
         name="nothing leaked",
@@ -52,9 +58,9 @@ def not_leaked(contest: Contest, learnt: Learnt) -> Condition:
             "more_on_logged_arms": apart.mean,
             "more_on_logged_arms_low": _low(apart),
         },
-        must=f"a Brier score of at least {LEAST_MODEL:.0%} of the reward model's and "
-        f"{LEAST_FORETOLD:.0%} of the foretold, no more than {MOST_APART:.0%} further from the "
-        "model on logged arms",
+        must=f"a Brier score of at least {LEAST_MODEL:.0%} of the reward model's or "
+        f"{LEAST_FORETOLD:.0%} of the foretold, and {LEAST_ALONE:.0%} of that at least; no more "
+        f"than {MOST_APART:.0%} further from the model on logged arms",
         why=_said(signs),
     )
 
@@ -116,12 +122,11 @@ def _too_good(contest: Contest, own: Floats, model: Floats, known: Indices) -> b
     return _low(within) > 0.0
 
 
-def _beyond(own: Floats, learnt: Learnt) -> bool:
+def _beyond(own: Floats, learnt: Learnt, share: float) -> bool:
     if learnt.brier is None or learnt.brier_rows < _LEAST_ROWS:
         return False
     error = float(own.std()) * np.sqrt(1.0 / len(own) + 1.0 / learnt.brier_rows)
-    most = LEAST_FORETOLD * learnt.brier
-    return bool(float(own.mean()) + 3.0 * error < most)
+    return bool(float(own.mean()) + 3.0 * error < share * learnt.brier)
 
 
 def _low(scores: Scores) -> float:
