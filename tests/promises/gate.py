@@ -105,9 +105,9 @@ def _share(found: Sequence[Judged]) -> tuple[float, str]:
     return share, f"{promoted}/{len(found)} ({interval.low:.1%} to {interval.high:.1%})"
 
 
-def _passed(found: Sequence[Judged], table: str) -> float:
-    """The share of better candidates on a table that was promoted."""
-    return _share([one for one in found if (one.table, one.kind) == (table, Kind.BETTER)])[0]
+def _passed(found: Sequence[Judged], table: str, kinds: Sequence[Kind]) -> float:
+    """The share of candidates of some kinds on a table that was promoted."""
+    return _share([one for one in found if one.table == table and one.kind in kinds])[0]
 
 
 def the_gate_holds() -> Measured:
@@ -121,12 +121,13 @@ def the_gate_holds() -> Measured:
     show(found)
     sabotaged, said = _share([each for each in found if each.kind in SABOTAGED])
     better, told = _share([each for each in found if each.kind is Kind.BETTER])
-    power = ", ".join(f"{table} {_passed(found, table):.0%}" for table in TABLES)
+    power = ", ".join(f"{table} {_passed(found, table, (Kind.BETTER,)):.0%}" for table in TABLES)
+    harm = ", ".join(f"{table} {_passed(found, table, SABOTAGED):.1%}" for table in TABLES)
     equal, same = _share([each for each in found if each.kind is Kind.EQUAL])
     below = [each for each in found if each.above_constant < 0.0 and each.verdict.promote]
     return Measured(
         figures=f"{len(found)} candidates in logs of {N:,} on {len(TABLES)} tables: promoted of "
-        f"sabotaged ones {said}, of better ones {told}, by table {power}, of equal ones "
+        f"sabotaged ones {said}, by table {harm}, of better ones {told}, by table {power}, of equal ones "
         f"{same}; below the best constant {len(below)}",
         held=sabotaged <= 0.01 and better >= 0.8 and equal <= 0.05 and not below,
     )
