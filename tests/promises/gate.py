@@ -127,7 +127,7 @@ def the_gate_holds() -> Measured:
     below = [each for each in found if each.above_constant < 0.0 and each.verdict.promote]
     return Measured(
         figures=f"{len(found)} candidates in logs of {N:,} on {len(TABLES)} tables: promoted of "
-        f"sabotaged ones {said}, by table {harm}, of better ones {told}, by table {power}, of equal ones "
-        f"{same}; below the best constant {len(below)}",
+        f"sabotaged ones {said}, by table {harm}, of better ones {told}, by table {power}, "
+        f"of equal ones {same}; below the best constant {len(below)}",
         held=sabotaged <= 0.01 and better >= 0.8 and equal <= 0.05 and not below,
     )
