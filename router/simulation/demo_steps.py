@@ -99,7 +99,7 @@ class Steps:
     async def train(self) -> dict[str, Any]:
         """Runs `leadline train` on the database that the server logs to."""
         with self.screen.step("leadline train") as step:
-            command = leadline("train", "--json", "--seed", str(self.plan.seed))
+            command = leadline("train", "--no-canary", "--json", "--seed", str(self.plan.seed))
             child = self.family.start("train", command)
             policy: dict[str, Any] = json.loads(await child.ended())
             step.done(_learnt(policy))
