@@ -9,13 +9,13 @@ from router.slo import Slo
 from router.types import Decision
 
 _LEAST_DECISIONS = 50
-_KEPT = 1.0 - 1.0 / 500
+_KEPT = 1.0 - 1.0 / 100
 _CHANGED = 0.05
 
 
 @dataclass(slots=True, kw_only=True)
 class _Mean:
-    """A mean that forgets: an old decision counts a 500th less with each new one."""
+    """A mean that forgets: an old decision counts a hundredth less with each new one."""
 
     versions: tuple[int, int]
     decisions: int = 0
