@@ -103,6 +103,7 @@ def test_decisions_are_derived_again_bit_for_bit_and_what_was_changed_is_found(
         place.dsn,
         "select count(*) from decisions where (conditions ->> 'mean_cost_usd')::float > 0",
     )
+    assert isinstance(usual, int)
     assert usual >= len(TEXTS)
     change = f"update decisions set propensity = 0.123 where decision_id = '{decisions[0]}'"
     rows(place.dsn, change + " returning 1")
