@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from router.conditions import Conditions
@@ -27,6 +26,10 @@ class Group:
         self.cases.append(case)
 
 
-def same(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The one of some groups that shares all with this one."""
-    return next((other for other in groups if other == group), None)
+def joined(group: Group, groups: list[Group]) -> Group:
+    """The one of some groups that shares all with this one; itself, put with them, if none does."""
+    for other in groups:
+        if other == group:
+            return other
+    groups.append(group)
+    return group

@@ -17,7 +17,7 @@ from router.policy.explain import LEAST_ROWS, explain
 from router.policy.policy import Predicted
 from router.serving.asked import Asked, asked
 from router.serving.clock import Clock, utc_now
-from router.serving.grouping import Group, same
+from router.serving.grouping import Group, joined
 from router.serving.rows import alternatives, decision_row, dump, read, reply
 from router.serving.state import Current, State
 from router.serving.surroundings import Surroundings
@@ -79,7 +79,7 @@ class Routing:
     async def ready(self, waiting: Waiting) -> None:
         """Sees to what must be there before `answer`. Raises Unavailable."""
         slo = self.slo(waiting.question.slo_name, waiting.slos)
-        if slo.budgets_usd:
+        if slo.has_budgets:
             tenant_id, table = waiting.caller.tenant_id, self._current.state.policy.table
             await self._surroundings.ready(tenant_id, slo, table, waiting.question)
 
@@ -168,12 +168,12 @@ class Routing:
             except LeadlineError as error:
                 drafts[place] = self._instead(each, error, state)
                 continue
-            known_group = None if group.slo.budgets_usd else same(group, groups)
-            (known_group or group).add(place, self._case(each, known, now))
-            if group.slo.budgets_usd:
+            case = self._case(each, known, now)
+            if group.slo.has_budgets:
+                group.add(place, case)
                 drafts |= self._decide(group, waiting, state)
-            elif known_group is None:
-                groups.append(group)
+            else:
+                joined(group, groups).add(place, case)
         for group in groups:
             drafts |= self._decide(group, waiting, state)
         return [drafts[place] for place in range(len(waiting))]

@@ -36,8 +36,7 @@ class Surroundings:
 
     async def ready(self, tenant_id: UUID, slo: Slo, table: ArmTable, question: Asked) -> None:
         """Sees to what a decision of this slo needs first. Raises what `Wallets.ready` does."""
-        if slo.has_budgets:
-            await self._wallets.ready(tenant_id, slo, table, question.query)
+        await self._wallets.ready(tenant_id, slo, table, question.query)
 
     def conditions(
         self, tenant_id: UUID, slo: Slo, question: Asked, policy_version: int, now: datetime
