@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-import numpy as np
-
 from router.types import Floats
 from training.dataset import Indices
+from training.logged import one_hot
 from training.slices import Facet
 
 
@@ -72,9 +71,7 @@ class Contest:
     @property
     def constant_target(self) -> Floats:
         """The probabilities of the constant's picks, (n, a)."""
-        target = np.zeros(self.candidate.target.shape)
-        target[np.arange(len(self.constant)), self.constant] = 1.0
-        return target
+        return one_hot(self.constant, self.candidate.target.shape[1])
 
     @property
     def rival_target(self) -> Floats:

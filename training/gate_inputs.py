@@ -24,7 +24,7 @@ from training.gate_contest import Contest, Contestant, Held
 from training.gate_rewards import FOLDS, corrected
 from training.logged import one_hot
 from training.slices import Facet
-from training.splits import folds
+from training.splits import folds, normalised
 
 LATE_QUANTILE = 0.95
 """Where an slo bounds no latency, late is what takes longer than so many of its answers."""
@@ -97,12 +97,8 @@ def seen(found: Outcomes, learnt: Sequence[str]) -> int:
 
     Texts that differ in case or white space alone are the same.
     """
-    known = set(map(_plain, learnt))
-    return sum(_plain(text) in known for text in found.texts)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    known = set(map(normalised, learnt))
+    return sum(normalised(text) in known for text in found.texts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,10 +38,8 @@ class Facet:
 def facet(name: str, values: Sequence[str | None], *, most: int = MOST_SLICES) -> Facet:
     """A slice per value, in the order of their names; beyond `most` the rare ones are one."""
     counts = Counter(NONE if value is None else value for value in values)
-    common = {value for value, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0]))}
-    if len(counts) > most:
-        ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-        common = {value for value, _ in ranked[: most - 1]}
+    ranked = sorted(counts, key=lambda value: (-counts[value], value))
+    common = ranked if len(ranked) <= most else ranked[: most - 1]
     names = sorted(common) + ([OTHER] if len(common) < len(counts) else [])
     place = {value: index for index, value in enumerate(names)}
     of = [place.get(NONE if value is None else value, len(names) - 1) for value in values]

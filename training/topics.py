@@ -66,7 +66,6 @@ def learn(
     clusters = max(min(count, len(taken) // _LEAST_QUERIES), 1)
     fitted = MiniBatchKMeans(clusters, n_init=3, random_state=seed, batch_size=1_024)
     fitted.fit(np.asarray(vectors[taken], np.float32))
-    made = Topics(centers=fitted.cluster_centers_, names=("",) * clusters)
     centers = np.asarray(fitted.cluster_centers_, np.float64)
     made = Topics(centers=centers, names=("",) * clusters)
     told = words(
