@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.commands import reach
+from router.commands import reach, verdicts
 from router.commands.database import operator
 from router.commands.options import (
     Address,
@@ -73,6 +73,7 @@ def show_(
     if as_json:
         print_json(record)
         return
+    gate = record.summary.get("gate", {})
     rows = [
         ("version", record.version),
         ("state", record.state),
@@ -81,9 +82,18 @@ def show_(
         ("bundle sha256", record.bundle_sha256),
         ("share", record.share),
         *_flat(record.canary or {}, "canary "),
-        *_flat(record.summary),
+        *_flat({**record.summary, "gate": _apart(gate)}),
     ]
     table(rows, ("what", "value"))
+    if gate:
+        say(verdicts.headline(gate))
+    if gate.get("conditions"):
+        table(list(verdicts.rows(gate)), verdicts.COLUMNS)
+
+
+def _apart(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """What a gate's verdict says beside its conditions, which have a table of their own."""
+    return {name: value for name, value in gate.items() if name != "conditions"}
 
 
 def _verdict(record: PolicyRecord) -> str:

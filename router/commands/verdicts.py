@@ -20,7 +20,8 @@ def headline(verdict: Mapping[str, Any]) -> str:
     if verdict["promote"]:
         return "the gate lets it pass: every condition holds"
     failed = [each["name"] for each in verdict["conditions"] if not each["held"]]
-    return f"the gate does not let it pass: {', '.join(failed) or 'nothing was shown'}"
+    why = ", ".join(failed) or verdict.get("why") or "nothing was shown"
+    return f"the gate does not let it pass: {why}"
 
 
 def _said(value: Any) -> str:

@@ -143,9 +143,31 @@ def test_a_registered_policy_is_explained_among_the_arms_of_the_catalog(
     assert "no policy 99" in run("policies", "explain", "99", "--query", "x", code=1)
 
 
-def register(registry: PostgresRegistry, mean_cost_usd: float) -> int:
+def register(registry: PostgresRegistry, mean_cost_usd: float, **summary: Any) -> int:
     archive = bundle(catalog(1), mean_cost_usd=mean_cost_usd)
-    return registry.register(archive, {"rows": 9}, actor="test").version
+    return registry.register(archive, {"rows": 9, **summary}, actor="test").version
+
+
+def test_people_are_told_a_policys_verdict_by_its_conditions(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEADLINE_DSN", dsn)
+    shown = {"measured": {"p": 0.25}, "must": "p at most 0.05", "why": "chance may explain it"}
+    condition = {"name": "accuracy", "held": False, **shown}
+    judged = {"promote": False, "incumbent": 7, "conditions": [condition]}
+    unjudged = {"promote": False, "conditions": [], "why": "too few rows"}
+    with Admin(dsn) as admin:
+        one = register(admin.registry, 1e-3, gate=judged)
+        two = register(admin.registry, 2e-3, gate=unjudged)
+    printed = []
+    for version in (one, two):
+        assert cli.run(["policies", "show", str(version)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert "the gate does not let it pass: accuracy" in printed[0]
+    assert "gate incumbent" in printed[0]
+    assert "chance may explain it" in printed[0]
+    assert "{" not in printed[0]
+    assert "the gate does not let it pass: too few rows" in printed[1]
 
 
 def test_people_get_tables(
