@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,17 +16,8 @@ from training.benchmark.bootstrap import Interval
 from training.benchmark.envelope import Envelope
 from training.benchmark.results import Results, WayFigures
 from training.benchmark.shown import label
+from training.drawing import svg
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
 _COLOURS = {
     "leadline_continuation": "#b3261e",
     "leadline": "#1f5fbf",
@@ -79,14 +67,10 @@ class _Sketch:
 
 
 def _svg(sketch: _Sketch, results: Results) -> str:
-    """The same results give the same bytes."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": sketch.title}):
-        figure = Figure(figsize=(sketch.width, sketch.height(results)), layout="constrained")
+    def draw(figure: Figure) -> None:
         sketch.draw(figure.add_subplot(), results)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+
+    return svg(sketch.title, draw, width=sketch.width, height=sketch.height(results))
 
 
 def _tall(bars: int) -> float:
