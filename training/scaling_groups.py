@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.policy.arms import chains, compute
+from router.policy.arms import SPENDING, chains, compute
 from router.types import Arm, Floats, Mask, Strategy
 
 LEAST_QUERIES = 100
@@ -59,12 +59,9 @@ def ladders(arms: Sequence[Arm]) -> list[Ladder]:
     return sorted(kept, key=lambda each: (each.model, each.strategy, each.params))
 
 
-_SPENT = frozenset({"samples", "tokens", "rounds", "depth", "width"})
-
-
 def _ladder(arms: Sequence[Arm], row: tuple[int, ...]) -> Ladder:
     first = arms[row[0]]
-    shared = {name: value for name, value in first.params.items() if name not in _SPENT}
+    shared = {name: value for name, value in first.params.items() if name not in SPENDING}
     start = _start(arms, first, shared)
     weaker = start is not None and start not in row and compute(arms[start]) < compute(first)
     places = (start, *row) if weaker and start is not None else row

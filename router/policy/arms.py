@@ -25,8 +25,10 @@ ARM_FEATURES = (
 )
 """Names of the columns of `describe`; the first is categorical, NaN for an arm not trained on."""
 
+SPENDING = frozenset({"samples", "tokens", "rounds", "depth", "width"})
+"""Parameters that say how much compute a strategy spends, and nothing else of it."""
+
 _STRATEGIES = tuple(Strategy)
-_SPENDING = frozenset({"samples", "tokens", "rounds", "depth", "width"})
 _PRICE_FLOOR_USD_PER_MTOK = 1e-3
 _MOST = 1e6
 
@@ -83,7 +85,7 @@ def chains(arms: Sequence[Arm]) -> NDArray[np.intp]:
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for place, arm in enumerate(arms):
-        rest = sorted(f"{name}={arm.params[name]}" for name in arm.params if name not in _SPENDING)
+        rest = sorted(f"{name}={arm.params[name]}" for name in arm.params if name not in SPENDING)
         alike.setdefault((arm.model, arm.strategy, *rest), []).append(place)
     rows = [sorted(row, key=lambda place: compute(arms[place])) for row in alike.values()]
     rows = [row for row in rows if len(row) > 1]
