@@ -168,7 +168,7 @@ class Reloader:
         self._metrics.canary_share.set(share)
         if canary is not None:
             self._log.info("canary serves", policy=canary.version, share=share)
-        return State.of(state.policy, state.catalog, canary, share)
+        return state.beside(canary, share)
 
     def _canary(self, record: PolicyRecord, catalog: Catalog) -> Policy | None:
         from router.loading import bind  # noqa: PLC0415
@@ -187,12 +187,11 @@ class Reloader:
         catalog = self._catalog.read()
         policy = self._policy(catalog)
         self._metrics.policy_version.set(policy.version)
-        if self._waiting:
-            return State.of(policy, catalog)
-        self._metrics.reloaded("done")
-        self._log.info(
-            "policy serves", policy=policy.version, source=policy.source, arms=len(catalog.arms)
-        )
+        if not self._waiting:
+            self._metrics.reloaded("done")
+            self._log.info(
+                "policy serves", policy=policy.version, source=policy.source, arms=len(catalog.arms)
+            )
         return State.of(policy, catalog)
 
     def _policy(self, catalog: Catalog) -> Policy:

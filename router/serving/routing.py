@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -110,7 +110,7 @@ class Routing:
         except Exception:  # noqa: BLE001 (the active policy answers)
             self._metrics.canary_failures.inc()
             if self._current.state is state:
-                self._current.state = replace(state, canary=None, share=0.0)
+                self._current.state = state.beside(None, 0.0)
             return {}
         return dict(zip(places, ours, strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from router.conditions import Promise
@@ -31,15 +31,15 @@ class State:
     share: float = 0.0
 
     @classmethod
-    def of(
-        cls, policy: Policy, catalog: Catalog, canary: Policy | None = None, share: float = 0.0
-    ) -> State:
-        """The state of a policy that is bound to this catalog, and of its canary, if any."""
+    def of(cls, policy: Policy, catalog: Catalog) -> State:
+        """The state of a policy that is bound to this catalog."""
         arms = {arm.key: arm_message(arm) for arm in policy.arms}
-        tried = None if canary is None else cls.of(canary, catalog)
-        return cls(
-            policy=policy, catalog=catalog, arms=arms, keys=tuple(arms), canary=tried, share=share
-        )
+        return cls(policy=policy, catalog=catalog, arms=arms, keys=tuple(arms))
+
+    def beside(self, canary: Policy | None, share: float) -> State:
+        """The same with another canary, bound to the same catalog, or with none."""
+        tried = None if canary is None else replace(self, policy=canary, canary=None, share=0.0)
+        return replace(self, canary=tried, share=share)
 
     def side(self, tenant_id: UUID, unit: str) -> State:
         """The one that decides for a unit; see `place_of`."""

@@ -56,7 +56,9 @@ class Place:
         self.registry = CollectorRegistry()
         metrics, threads = Metrics(self.registry), Threads(5.0)
         tenants = TenantDirectory(MemoryTenants(), MemorySlos(), MemoryPromises(), threads)
-        self.current = Current(State.of(policy(1), catalog(), canary, SHARE if canary else 0.0))
+        self.current = Current(
+            State.of(policy(1), catalog()).beside(canary, SHARE if canary else 0.0)
+        )
         self.outbox = MemoryOutbox()
         self.routing = Routing(
             current=self.current,
