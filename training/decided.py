@@ -68,11 +68,19 @@ class Decided:
         return np.asarray(np.maximum(self.feasible.sum(axis=1), 1), np.float64)
 
 
-def decided(policy: Policy, texts: Sequence[str], slo: Slo, values_usd: Floats) -> Decided:
+def decided(
+    policy: Policy,
+    texts: Sequence[str],
+    slo: Slo,
+    values_usd: Floats,
+    *,
+    known: Sequence[Predicted] | None = None,
+) -> Decided:
     """Decides for each text as serving does where each value (k,) is certified for the slo.
 
     Serving itself decides at both ends; where it agrees with the greatest value x accuracy -
-    cost, that tells the rest, and else serving is asked for all.
+    cost, that tells the rest, and else serving is asked for all. `known` is what `predicted`
+    gives for the texts, where it was asked before.
     """
     asked = replace(slo, exploration_rate=0.0)
     promises = [
@@ -83,7 +91,7 @@ def decided(policy: Policy, texts: Sequence[str], slo: Slo, values_usd: Floats) 
     ends = np.zeros((len(texts), 2), np.intp)
     feasible, answered = np.zeros(shape, bool), np.zeros(len(texts), bool)
     accuracy, cost_usd, weighed_usd, doubts = (np.full(shape, np.nan) for _ in range(4))
-    known = _predicted(policy, texts)
+    known = predicted(policy, texts) if known is None else known
     rows = [
         _Row(policy, text, each, asked, promises) for text, each in zip(texts, known, strict=True)
     ]
@@ -191,7 +199,8 @@ class _Row:
         return found
 
 
-def _predicted(policy: Policy, texts: Sequence[str]) -> list[Predicted]:
+def predicted(policy: Policy, texts: Sequence[str]) -> list[Predicted]:
+    """What the policy makes of each text, some texts at a time to bound memory."""
     return [
         known
         for start in range(0, len(texts), _BATCH_TEXTS)

@@ -18,7 +18,7 @@ from router.policy.embedding import Embedder
 from router.policy.policy import Policy
 from router.types import Arm, Floats, Mask
 from training.dataset import Dataset, Indices
-from training.decided import decided
+from training.decided import decided, predicted
 from training.gate_asked import Asked
 from training.gate_contest import Contest, Contestant, Held
 from training.gate_rewards import FOLDS, corrected
@@ -202,14 +202,14 @@ def _decided(
 ) -> tuple[Mapping[str, Floats], Mask]:
     """The figures (q, a) of the decisions for some texts, and which have one (q,)."""
     slo = replace(asked.slo, exploration_rate=0.0)
-    made = decided(policy, texts, slo, np.array([asked.value_usd]))
-    latency = [each.predictions for each in policy.predict(texts)]
+    known = predicted(policy, texts)
+    made = decided(policy, texts, slo, np.array([asked.value_usd]), known=known)
     figures = {
         "target": one_hot(made.arms[:, 0], len(policy.arms)),
         "accuracy": np.nan_to_num(made.accuracy),
         "cost_usd": np.nan_to_num(made.cost_usd),
-        "p50_s": np.array([each.latency_p50_s for each in latency]),
-        "p95_s": np.array([each.latency_p95_s for each in latency]),
+        "p50_s": np.array([each.predictions.latency_p50_s for each in known]),
+        "p95_s": np.array([each.predictions.latency_p95_s for each in known]),
     }
     return figures, made.answered
 
