@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Engine
 
-from router.store.engine import transaction
+from router.store.batches import streamed
 from router.store.interactions import KNOWN
 from router.store.interactions import SCHEMA as LOG
 
@@ -136,17 +135,4 @@ def attempts(
     the trainer's role.
     """
     parameters = {"tenant": tenant_id, "since": since, "before": before}
-    with transaction(engine) as connection:
-        connection.execute(text("set local statement_timeout = 0"))
-        streaming = connection.execution_options(stream_results=True, max_row_buffer=batch_rows)
-        with streaming.execute(text(_KNOWN + _DECIDED + _ROWS), parameters) as result:
-            for rows in result.partitions(batch_rows):
-                yield _batch(rows)
-
-
-def _batch(rows: Sequence[Row[Any]]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    arrays = [
-        pa.array(values, type=item.type) for values, item in zip(columns, SCHEMA, strict=True)
-    ]
-    return pa.record_batch(arrays, schema=SCHEMA)
+    return streamed(engine, _KNOWN + _DECIDED + _ROWS, parameters, SCHEMA, batch_rows)

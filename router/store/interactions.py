@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,10 +11,11 @@ from uuid import UUID
 import orjson
 import psycopg
 import pyarrow as pa
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Engine
 
 from router.errors import ConfigurationError, InvalidInput
 from router.ids import derived_uuid7, time_of
+from router.store.batches import streamed
 from router.store.engine import transaction
 from router.store.seams import Kind
 from router.store.shipping import copy_into_logs
@@ -108,20 +109,7 @@ def export(
     and the last known of the rest; an outcome with an error gives no score.
     """
     parameters = {"tenant": tenant_id, "slo_name": slo_name, "since": since}
-    with transaction(engine) as connection:
-        connection.execute(text("set local statement_timeout = 0"))
-        streaming = connection.execution_options(stream_results=True, max_row_buffer=batch_rows)
-        with streaming.execute(text(EXPORT), parameters) as result:
-            for rows in result.partitions(batch_rows):
-                yield _batch(rows)
-
-
-def _batch(rows: Sequence[Row[Any]]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    arrays = [
-        pa.array(values, type=field.type) for values, field in zip(columns, SCHEMA, strict=True)
-    ]
-    return pa.record_batch(arrays, schema=SCHEMA)
+    return streamed(engine, EXPORT, parameters, SCHEMA, batch_rows)
 
 
 def import_rows(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from sqlalchemy import Engine, text
 
 from router.errors import Unavailable
+from router.store.batches import batch_of
 from router.store.engine import tenant_scope
 from router.store.places import Place
 
@@ -112,11 +113,7 @@ class PostgresWatching:
         with tenant_scope(self._engine, tenant_id) as connection:
             rows = connection.execute(text(SCORED), asked).all()
         columns = list(zip(*rows, strict=True)) or [()] * (len(SCHEMA) + 1)
-        arrays = [
-            pa.array(values, type=item.type)
-            for values, item in zip(columns[:-1], SCHEMA, strict=True)
-        ]
-        return ScoredRows(batch=pa.record_batch(arrays, schema=SCHEMA), novelty=columns[-1])
+        return ScoredRows(batch=batch_of(columns[:-1], SCHEMA), novelty=columns[-1])
 
     def scored_since(self, tenant_id: UUID, slo_name: str, since: int, until: int) -> int:
         """How many decisions with a propensity got a score between two places of arrival."""
