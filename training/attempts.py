@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from router.types import Floats, Mask
-from training.dataset import Indices
+from training.dataset import Indices, cell_means, microseconds
 from training.maturity import ripe_after_s
 from training.reliability import EXACT
 
@@ -46,7 +46,7 @@ class Attempts:
         """Reads a table of `router.store.attempts` as it stands at `now`."""
         names, place, row = _said(table["sources"])
         shape = len(table), len(names)
-        age_s = now.timestamp() - _microseconds(table["occurred_at"]) / 1e6
+        age_s = now.timestamp() - microseconds(table) / 1e6
         return cls(
             sources=names,
             scores=_matrix(table["scores"], row, place, shape),
@@ -100,15 +100,7 @@ def _matrix(
 ) -> Floats:
     """The mean of what stands at each row and source."""
     values = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
-    cell = np.ravel_multi_index((row, place), shape)
-    count = np.bincount(cell, minlength=shape[0] * shape[1])
-    total = np.bincount(cell, values, minlength=shape[0] * shape[1])
-    means = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    return np.asarray(means.reshape(shape))
-
-
-def _microseconds(column: pa.ChunkedArray) -> Floats:
-    return np.asarray(column.cast(pa.int64()).to_numpy(), np.float64)
+    return cell_means(values, row, place, shape)
 
 
 def _slos(table: pa.Table) -> Indices:

@@ -15,7 +15,7 @@ from router.policy.embedding import Embedder
 from router.slo import Slo
 from router.types import Arm, Floats, Mask
 from training.covariates import arm_keys
-from training.dataset import Dataset, Indices
+from training.dataset import Dataset, Indices, floats, microseconds
 from training.slices import Facet, facet, script_facet, topic_facet
 from training.topics import learn
 
@@ -177,14 +177,14 @@ class Source:
     def _bandit(self, dataset: Dataset) -> tuple[pa.Table, Rewards, Indices]:
         """The rows with a propensity, what came of them, and their places in the log."""
         places = np.flatnonzero(self.table["propensity"].is_valid().to_numpy())
-        places = places[_newest(_microseconds(self.table.take(places)), self.most)]
+        places = places[_newest(microseconds(self.table.take(places)), self.most)]
         rows = self.table.take(places)
         return rows, _bandit(rows, dataset.arms), places
 
     def _full(self, dataset: Dataset) -> tuple[pa.Table, Rewards]:
         """A row of each query, and what came of every arm."""
         rows = _last_rows(self.table, dataset.queries)
-        places = _newest(_microseconds(rows), self.most)
+        places = _newest(microseconds(rows), self.most)
         return rows.take(places), _full(dataset).take(places)
 
     def _seen(self, digest: str) -> tuple[str, str]:
@@ -226,15 +226,15 @@ class Source:
 
 def _bandit(rows: pa.Table, arms: Sequence[Arm]) -> Rewards:
     place = {arm.key: number for number, arm in enumerate(arms)}
-    score = _numbers(rows, "score")
+    score = floats(rows, "score")
     return Rewards(
         score=score,
-        cost_usd=_numbers(rows, "cost_usd"),
-        latency_s=_numbers(rows, "latency_s"),
+        cost_usd=floats(rows, "cost_usd"),
+        latency_s=floats(rows, "latency_s"),
         behaviour=Behaviour(
             arm=np.array([place[key] for key in arm_keys(rows)], np.intp),
-            propensity=_numbers(rows, "propensity"),
-            response=_response(_numbers(rows, "score_weight"), ~np.isnan(score)),
+            propensity=floats(rows, "propensity"),
+            response=_response(floats(rows, "score_weight"), ~np.isnan(score)),
         ),
     )
 
@@ -255,16 +255,10 @@ def _full(dataset: Dataset) -> Rewards:
 
 def _last_rows(table: pa.Table, queries: Sequence[str]) -> pa.Table:
     """The newest row of each query, in the order of the queries."""
-    order = np.argsort(_microseconds(table), kind="stable")
+    order = np.argsort(microseconds(table), kind="stable")
     texts = table["query"].to_pylist()
     row = {texts[place]: place for place in order.tolist()}
     return table.take(np.array([row[query] for query in queries], np.int64))
-
-
-def _microseconds(rows: pa.Table) -> Indices:
-    """The time of each row, (n,); 0 where it has none."""
-    told = rows["occurred_at"].cast(pa.int64()).combine_chunks().fill_null(0)
-    return np.asarray(told.to_numpy(), np.int64)
 
 
 def _newest(at: Indices, most: int) -> Indices:
@@ -273,11 +267,6 @@ def _newest(at: Indices, most: int) -> Indices:
         return np.arange(len(at))
     order = np.lexsort((np.random.default_rng(0).random(len(at)), at))
     return np.sort(order[-most:])
-
-
-def _numbers(rows: pa.Table, name: str) -> Floats:
-    column = rows[name].cast(pa.float64()).combine_chunks()
-    return np.array(column.to_numpy(zero_copy_only=False), np.float64)
 
 
 def _clusters(rows: pa.Table) -> Indices:

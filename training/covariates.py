@@ -22,7 +22,7 @@ from router.policy.embedding import Embedder
 from router.types import Arm, Floats, Mask
 from training.attempts import Attempts
 from training.contexts import Encoded, Projection
-from training.dataset import Indices
+from training.dataset import Indices, floats
 
 MOST_READ = 200_000
 """Of more attempts the texts are not embedded; what was predicted of each speaks for them."""
@@ -76,13 +76,13 @@ def _known_of_all(values: Floats, scored: Mask) -> bool:
 
 
 def _figures(table: pa.Table) -> dict[str, Floats]:
-    accuracy = np.clip(_floats(table, "predicted_accuracy"), 1e-3, 1.0 - 1e-3)
+    accuracy = np.clip(floats(table, "predicted_accuracy"), 1e-3, 1.0 - 1e-3)
     return {
         "predicted_accuracy": np.asarray(logit(accuracy)),
-        "novelty": _floats(table, "novelty"),
-        "confidence": _ranked(_floats(table, "confidence"), arm_keys(table)),
-        "output_tokens": np.log1p(_floats(table, "output_tokens")),
-        "latency_s": np.log1p(_floats(table, "latency_s")),
+        "novelty": floats(table, "novelty"),
+        "confidence": _ranked(floats(table, "confidence"), arm_keys(table)),
+        "output_tokens": np.log1p(floats(table, "output_tokens")),
+        "latency_s": np.log1p(floats(table, "latency_s")),
     }
 
 
@@ -138,11 +138,6 @@ def _indicators(values: Sequence[str | None]) -> Floats:
 def _commonest(values: Sequence[Any]) -> list[Any]:
     often = sorted(Counter(values).items(), key=lambda item: (-item[1], str(item[0])))
     return [value for value, _ in often[:_MOST_VALUES]]
-
-
-def _floats(table: pa.Table, name: str) -> Floats:
-    column = table[name].cast(pa.float64()).combine_chunks()
-    return np.array(column.to_numpy(zero_copy_only=False), np.float64)
 
 
 def _standard(columns: Floats) -> Floats:

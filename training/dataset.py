@@ -131,11 +131,28 @@ class Dataset:
         values = getattr(self.rows, name)
         known = ~np.isnan(values)
         shape = (len(self.queries), len(self.arms))
-        cell = np.ravel_multi_index((self.rows.query[known], self.rows.arm[known]), shape)
-        count = np.bincount(cell, minlength=shape[0] * shape[1])
-        total = np.bincount(cell, weights=values[known], minlength=shape[0] * shape[1])
-        means = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-        return np.asarray(means.reshape(shape))
+        return cell_means(values[known], self.rows.query[known], self.rows.arm[known], shape)
+
+
+def cell_means(values: Floats, row: Indices, column: Indices, shape: tuple[int, int]) -> Floats:
+    """The mean of the values (n,) at each row and column of a table, NaN where there is none."""
+    cell = np.ravel_multi_index((row, column), shape)
+    count = np.bincount(cell, minlength=shape[0] * shape[1])
+    total = np.bincount(cell, weights=values, minlength=shape[0] * shape[1])
+    means = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return np.asarray(means.reshape(shape))
+
+
+def floats(table: pa.Table, name: str) -> Floats:
+    """A column of numbers (n,), NaN where there is none; a copy."""
+    column = table[name].cast(pa.float64()).combine_chunks()
+    return np.array(column.to_numpy(zero_copy_only=False), np.float64)
+
+
+def microseconds(table: pa.Table) -> Indices:
+    """When each row occurred, (n,), since the epoch; 0 where that is not known."""
+    told = table["occurred_at"].cast(pa.int64()).combine_chunks().fill_null(0)
+    return np.asarray(told.to_numpy(), np.int64)
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], Indices]:
@@ -165,8 +182,7 @@ def _arm(model: str, strategy: str, params: str) -> Arm:
 
 
 def _figures(table: pa.Table, name: str) -> Floats:
-    column = table[name].cast(pa.float64()).combine_chunks()
-    values = np.array(column.to_numpy(zero_copy_only=False), np.float64)
+    values = floats(table, name)
     values[np.isnan(values)] = np.nan
     return values + 0.0
 

@@ -28,7 +28,7 @@ from router.policy.policy import Policy
 from router.slo import Slo
 from router.types import Catalog, Floats, Mask, PolicyRecord
 from training.covariates import arm_keys
-from training.dataset import Dataset, Indices
+from training.dataset import Dataset, Indices, floats, microseconds
 from training.gate import Checks, judge
 from training.gate_asked import asked
 from training.gate_facts import Learnt, Promised
@@ -178,16 +178,16 @@ class Held:
     def outcomes(self, embedder: Embedder, seed: int) -> Outcomes:
         """What the gate reads of them."""
         texts = self.log["query"].to_pylist()
-        score = _floats(self.log, "score")
+        score = floats(self.log, "score")
         asker = _askers(self.log["subject"].to_pylist(), texts)
         return Outcomes(
             texts=texts,
             arm=arm_keys(self.log),
             asked=self.asked,
-            propensity=_floats(self.log, "propensity"),
+            propensity=floats(self.log, "propensity"),
             score=score,
-            cost_usd=_floats(self.log, "cost_usd"),
-            latency_s=_floats(self.log, "latency_s"),
+            cost_usd=floats(self.log, "cost_usd"),
+            latency_s=floats(self.log, "latency_s"),
             facets=self._facets(texts, asker, embedder, seed),
             response=responses(score, _score_weight(self.log)),
             cluster=asker,
@@ -235,8 +235,7 @@ def _unseen(log: pa.Table, incumbent: Incumbent | None) -> Mask:
     watermark = incumbent.watermark if incumbent else None
     if watermark is None:
         return np.ones(len(log), bool)
-    at = log["occurred_at"].cast(pa.int64()).fill_null(0).to_numpy()
-    newer = at > int(watermark.timestamp() * 1e6)
+    newer = microseconds(log) > int(watermark.timestamp() * 1e6)
     texts = np.array([normalised(text) for text in log["query"].to_pylist()], object)
     known = set(texts[~newer])
     return np.asarray(newer & np.array([text not in known for text in texts], bool))
@@ -258,13 +257,8 @@ def _askers(subjects: Sequence[str | None], texts: Sequence[str]) -> Indices:
     return np.asarray(np.unique(np.array(names, object), return_inverse=True)[1], np.intp)
 
 
-def _floats(table: pa.Table, name: str) -> Floats:
-    column = table[name].cast(pa.float64()).combine_chunks()
-    return np.array(column.to_numpy(zero_copy_only=False), np.float64)
-
-
 def _score_weight(table: pa.Table) -> Floats:
-    weight = _floats(table, "score_weight")
+    weight = floats(table, "score_weight")
     return np.where(np.isnan(weight), 1.0, weight)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from router.policy.sampling import MOST_SAMPLES, Votes
 from router.types import Arm, Floats, Mask
-from training.dataset import Indices
+from training.dataset import Indices, floats
 
 _GROUP = ("query_id", "query", "model", "strategy", "strategy_params", "decision_id")
 _ARM = ("model", "strategy", "strategy_params")
@@ -49,7 +49,7 @@ class Samples:
         if not len(table) or table["answer"].null_count == len(table):
             return None
         group = _codes(table, _GROUP)
-        order = np.lexsort((_figures(table, "sample_idx"), group))
+        order = np.lexsort((floats(table, "sample_idx"), group))
         made = cls._grouped(table.take(order), group[order])
         taught = (made.drawn > 1) & ~np.isnan(made.score).any(axis=1)
         return made.take(taught) if taught.any() else None
@@ -70,7 +70,7 @@ class Samples:
             answer=answer,
             score=score,
             drawn=np.minimum(drawn, MOST_SAMPLES),
-            price_usd=_means(_figures(table, "cost_usd"), group, len(first)),
+            price_usd=_means(floats(table, "cost_usd"), group, len(first)),
         )
 
     def take(self, which: Mask) -> Self:
@@ -153,7 +153,7 @@ def _answers(table: pa.Table, group: Indices) -> tuple[Indices, Floats]:
     answer = column.indices.fill_null(-1).to_numpy()
     pair, where = np.unique(group * (len(column.dictionary) + 1) + answer + 1, return_inverse=True)
     none = answer < 0
-    score = _means(_figures(table, "score"), where, len(pair))[where]
+    score = _means(floats(table, "score"), where, len(pair))[where]
     start = np.unique(pair // (len(column.dictionary) + 1), return_index=True)[1]
     number = where - start[group]
     return np.where(none, -1, number), np.where(none, 0.0, score)
@@ -165,11 +165,6 @@ def _means(values: Floats, where: Indices, count: int) -> Floats:
     seen = np.bincount(where[known], minlength=count)
     means = np.divide(total, seen, out=np.full(count, np.nan), where=seen > 0)
     return np.asarray(means)
-
-
-def _figures(table: pa.Table, name: str) -> Floats:
-    column = table[name].cast(pa.float64()).combine_chunks()
-    return np.array(column.to_numpy(zero_copy_only=False), np.float64)
 
 
 def _arm_key(model: str, strategy: str, params: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from router.types import Mask
-from training.dataset import Indices
+from training.dataset import Indices, microseconds
 from training.splits import coins, held_texts, normalised
 
 LEAST_SCORED = 50
@@ -104,7 +104,7 @@ def _people(table: pa.Table) -> _Groups:
 
 def _newest(table: pa.Table, scored: Mask, share: float) -> Mask:
     """Rows from the time on at which the newest share of scores begins; none if no time does."""
-    at = _microseconds(table)
+    at = _told(table)
     times = np.sort(at[scored])
     if not len(times):
         return np.zeros(len(at), bool)
@@ -114,10 +114,9 @@ def _newest(table: pa.Table, scored: Mask, share: float) -> Mask:
     return found if near else np.zeros(len(at), bool)
 
 
-def _microseconds(table: pa.Table) -> Indices:
-    """Times in microseconds (n,); what tells none, and history put at the epoch, is oldest."""
-    told = table["occurred_at"].cast(pa.int64()).combine_chunks().fill_null(0)
-    at = np.asarray(told.to_numpy(), np.int64)
+def _told(table: pa.Table) -> Indices:
+    """Times (n,) in microseconds; what tells none, and history put at the epoch, is oldest."""
+    at = microseconds(table)
     return np.where(at < _NEVER_US, 0, at)
 
 
