@@ -51,9 +51,11 @@ class Habits:
         trusted the less, the less of a period they amount to.
         """
         since, cost, decisions = self._habit.since, 0.0, 0.0
-        for record in past if since is not None else ():
+        if since is None:
+            return pace
+        for record in past:
             end = period_end(period, record.starts_at)
-            if since is not None and record.starts_at < starts_at and end > since:
+            if record.starts_at < starts_at and end > since:
                 cost += self.unpriced(record.spent_micro_usd, record.starts_at, end)
                 decisions += sum(self._habit.per_hour(max(record.starts_at, since), end))
         if not cost or not decisions:
