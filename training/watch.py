@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 
 from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError, Unavailable
-from router.store.arrivals import CONTINUED_WITHIN
 from router.store.promise_seams import MonitorRecord
 from router.store.watching import took_too_long
 from training.canary import DEFAULT
@@ -24,21 +23,11 @@ from training.watch_canary import CanaryWatch
 from training.watch_certifying import Cut, Subject, inputs, looks_of, write_up
 from training.watch_due import fits, going_on, grown, is_news
 from training.watch_monitoring import Event, Kept, kept_of, record_of
-from training.watch_plan import (
-    STATEMENT_TIMEOUT_S,
-    Plan,
-    Policies,
-    Stores,
-    Watched,
-    read_beside,
-    read_plan,
-)
+from training.watch_plan import Plan, Policies, Stores, Watched, read_beside, read_plan
 from training.watch_telling import ACTOR, Teller
+from training.watch_times import PAUSE_AFTER_FAILURE, PAUSE_AFTER_TIMEOUT, SETTLED_AFTER
 
-SETTLED_AFTER = CONTINUED_WITHIN + timedelta(seconds=5)
 MOST_LOOKS = 1_000
-PAUSE_AFTER_FAILURE = timedelta(minutes=1)
-PAUSE_AFTER_TIMEOUT = PAUSE_AFTER_FAILURE + timedelta(seconds=STATEMENT_TIMEOUT_S)
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 Log = structlog.typing.FilteringBoundLogger

@@ -16,7 +16,6 @@ import structlog
 from router.errors import InvalidInput, LeadlineError, Unavailable
 from router.ids import derived_uuid7
 from router.slo import Slo
-from router.store.arrivals import CONTINUED_WITHIN
 from router.store.canaries import LATE, Sides, SideSeen
 from router.store.watching import took_too_long
 from router.types import PolicyRecord
@@ -25,15 +24,17 @@ from training.watch_canary_counting import Counting
 from training.watch_canary_kept import Kept
 from training.watch_plan import Policies, Stores
 from training.watch_shadow import ShadowWatch
-from training.watch_telling import Teller
+from training.watch_telling import ACTOR, Teller
+from training.watch_times import (
+    IDLE_WRITE,
+    PAUSE_AFTER_FAILURE,
+    PAUSE_AFTER_TIMEOUT,
+    SETTLED_AFTER,
+)
 
-ACTOR = "watcher"
 FOLLOWED_AFTER = timedelta(seconds=5)
 """By then every worker has followed a share."""
 
-SETTLED_AFTER = CONTINUED_WITHIN + timedelta(seconds=5)
-IDLE_WRITE = timedelta(minutes=1)
-REST = timedelta(minutes=1)
 MOST_SLOS = 10_000
 
 Log = structlog.typing.FilteringBoundLogger
@@ -66,13 +67,13 @@ class CanaryWatch:
         except Unavailable as error:
             if not took_too_long(error):
                 raise
-            self._rest(now, error.message)
+            self._rest(now, error.message, pause=PAUSE_AFTER_TIMEOUT)
         except Exception as error:  # noqa: BLE001 (floors must be watched)
             self._rest(now, type(error).__name__)
             self._log.debug("watching a canary failed", exc_info=True)
 
-    def _rest(self, now: datetime, why: str) -> None:
-        self._rests_until = now + REST
+    def _rest(self, now: datetime, why: str, pause: timedelta = PAUSE_AFTER_FAILURE) -> None:
+        self._rests_until = now + pause
         self._log.error("canary not watched for a minute", why=why)
 
     def turn(self, horizon: int, now: datetime) -> Verdict | None:

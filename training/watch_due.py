@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from router.store.promise_seams import MonitorRecord
 from training.watch_certifying import inputs
 from training.watch_monitoring import Kept, begun, has_grown, kept_of
 from training.watch_plan import Plan, Watched
-
-IDLE_WRITE = timedelta(minutes=1)
+from training.watch_times import IDLE_WRITE
 
 
 def fits(plan: Plan, watched: Watched) -> bool:

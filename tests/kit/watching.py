@@ -114,6 +114,13 @@ def receiver(
         thread.join()
 
 
+def run_into_timeout(engine: Engine, tenant_id: UUID) -> None:
+    """Asks for so much that Postgres ends the statement. Raises Unavailable."""
+    with tenant_scope(engine, tenant_id) as connection:
+        connection.execute(text("set local statement_timeout = 50"))
+        connection.execute(text("select pg_sleep(5)"))
+
+
 class SlowWatching(PostgresWatching):
     """Asks so much about one slo that Postgres ends the statement."""
 
@@ -125,9 +132,7 @@ class SlowWatching(PostgresWatching):
         self, tenant_id: UUID, slo_name: str, since: int, until: int, after: datetime
     ) -> int:
         if slo_name == self._slow:
-            with tenant_scope(self._engine, tenant_id) as connection:
-                connection.execute(text("set local statement_timeout = 50"))
-                connection.execute(text("select pg_sleep(5)"))
+            run_into_timeout(self._engine, tenant_id)
         return super().settled(tenant_id, slo_name, since, until, after)
 
 
