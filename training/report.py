@@ -127,7 +127,8 @@ def _sections(run: Run) -> Iterator[Section | None]:
     if run.measured is not None:
         yield sections.calibration(run.measured)
     if run.audit is not None:
-        yield sections.fairness(run.audit)
+        rival = "best constant" if run.incumbent is None else "incumbent"
+        yield sections.fairness(run.audit, rival)
     if run.scaling is not None:
         yield sections.scaling(run.scaling)
     if "outcomes" in run.candidate.summary:

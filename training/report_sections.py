@@ -155,7 +155,7 @@ def calibration(found: Measured) -> Section | None:
     return None if plotted is None else Section(title="Calibration", figures=(plotted,))
 
 
-def fairness(found: Audit, against: str = "incumbent") -> Section:
+def fairness(found: Audit, against: str) -> Section:
     """What each slice gets, and how it differs from what it had."""
     told = [each for each in found.slices if each.accuracy is not None]
     order = sorted(told, key=_loss, reverse=True)

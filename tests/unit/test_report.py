@@ -172,6 +172,12 @@ def test_a_report_stays_small_however_much_there_is_to_tell() -> None:
     assert len(report(found).encode()) < MOST_BYTES
 
 
+def test_without_an_incumbent_slices_gain_against_the_best_constant() -> None:
+    first = replace(run(ahead=1.0), incumbent=None, scaling=None, measured=None)
+    assert "gains are against the best constant" in " ".join(read(first).texts)
+    assert "gains are against the incumbent" in " ".join(Page(text_of(1.0)).texts)
+
+
 def test_the_same_run_gives_the_same_bytes_in_its_place(tmp_path: Path) -> None:
     found = replace(run(ahead=1.0), scaling=None, measured=None)
     path = keep(found, tmp_path)
