@@ -72,8 +72,8 @@ def compute(
     objectives, many = slos(slo)
     from router.offline import Policy  # noqa: PLC0415
     from training.certifying import certificate  # noqa: PLC0415
-    from training.dataset import Dataset  # noqa: PLC0415
-    from training.sources import read  # noqa: PLC0415
+    from training.log.dataset import Dataset  # noqa: PLC0415
+    from training.log.sources import read  # noqa: PLC0415
 
     loaded = Policy.load(policy, trusted_keys=trusted_key or ())
     outcomes = read(log, skip_bad_rows=skip_bad_rows).table

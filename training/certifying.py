@@ -22,9 +22,9 @@ from router.policy.hedging import Sample
 from router.policy.policy import Policy
 from router.slo import AccuracyScope, Slo
 from router.types import Floats
-from training.dataset import Dataset
-from training.decided import Decided, decided
-from training.scored import Log, Scored, check_arm
+from training.evaluation.scored import Log, Scored, check_arm
+from training.learning.decided import Decided, decided
+from training.log.dataset import Dataset
 
 VARIANCE = 0.15
 """A guess of a score's variance, before scores are seen."""

@@ -15,18 +15,19 @@ import typer
 from router.commands import policies
 from router.commands.options import Dsn, JsonFlag, duration, settings
 from router.commands.output import print_json, progress
-from training import certificate_commands, compare_commands, log_commands
+from training import certificate_commands, log_commands
 from training.benchmark.commands import benchmark
+from training.compare import commands as compare_commands
 from training.log_commands import SkipBadRows
 from training.run_commands import training_runs
 from training.schedule_command import schedule
 from training.shown import left_out, tell, tell_adapted
-from training.watch_command import watch
+from training.watch.command import watch
 
 if TYPE_CHECKING:
     from router.commands.logged import Logger
     from router.settings import Settings
-    from training.room import Options
+    from training.run.room import Options
 
 STEPS, DATABASE_STEPS, ADAPTING_STEPS = 7, 15, 5
 
@@ -139,7 +140,7 @@ def _options(config: Settings, *, seed: int, holdout: float, steps: int) -> Iter
     from router.bundle.signing import SigningKey  # noqa: PLC0415
     from router.commands.database import operator  # noqa: PLC0415
     from router.trust import SIGNING_KEY  # noqa: PLC0415
-    from training.room import Options  # noqa: PLC0415
+    from training.run.room import Options  # noqa: PLC0415
 
     key, log = SigningKey.load_or_create(config.state_dir / SIGNING_KEY), _log(config)
     with progress() as shown:
@@ -163,8 +164,8 @@ def _from_database(
     config: Settings, options: Options, *, wait: bool, resume_within: timedelta
 ) -> dict[str, Any]:
     from router.commands.database import database  # noqa: PLC0415
-    from training.nightly import RESULTS, Manner, train_from_database  # noqa: PLC0415
-    from training.report_kept import Looked, keep_report  # noqa: PLC0415
+    from training.report.kept import Looked, keep_report  # noqa: PLC0415
+    from training.run.nightly import RESULTS, Manner, train_from_database  # noqa: PLC0415
 
     where = config.dsn.get_secret_value() if config.dsn else ""
     directory = config.state_dir / RESULTS
@@ -187,7 +188,7 @@ def _from_database(
 
 
 def _from_log(log: Path, out: Path, options: Options, *, skip_bad_rows: bool) -> dict[str, Any]:
-    from training.runs import train_from_log  # noqa: PLC0415
+    from training.run.offline import train_from_log  # noqa: PLC0415
 
     done = train_from_log(log, out, options, skip_bad_rows=skip_bad_rows)
     return {
@@ -203,7 +204,7 @@ def _adapted(
     log: Path, base: Path, out: Path, options: Options, *, config: Settings, skip_bad_rows: bool
 ) -> dict[str, Any]:
     from router.bundle.signing import trusted_keys  # noqa: PLC0415
-    from training.runs import adapt_from_log  # noqa: PLC0415
+    from training.run.offline import adapt_from_log  # noqa: PLC0415
 
     trusted = trusted_keys(config.trusted_keys, options.key)
     done = adapt_from_log(log, base, out, options, trusted=trusted, skip_bad_rows=skip_bad_rows)

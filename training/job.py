@@ -9,8 +9,8 @@ broken off goes on where it was, and ends with the same bytes as if it had not b
 
 from __future__ import annotations
 
-from training.room import Registered, Room
-from training.stage_results import (
+from training.run.room import Registered, Room
+from training.run.stage_results import (
     Interactions,
     Taught,
     read_settled,

@@ -35,8 +35,8 @@ def import_log(
     Example: leadline logs import outcomes.parquet --tenant default
     """
     from router.commands.database import database, operator  # noqa: PLC0415
-    from training.history import bring_in  # noqa: PLC0415
-    from training.sources import read  # noqa: PLC0415
+    from training.log.history import bring_in  # noqa: PLC0415
+    from training.log.sources import read  # noqa: PLC0415
 
     log = read(file, skip_bad_rows=skip_bad_rows)
     with database(dsn) as opened, progress() as shown:
@@ -77,7 +77,7 @@ def export_log(
     """
     from router.commands.database import database  # noqa: PLC0415
     from router.commands.output import written  # noqa: PLC0415
-    from training.history import send_out  # noqa: PLC0415
+    from training.log.history import send_out  # noqa: PLC0415
 
     with database(dsn) as opened, written(out) as file:
         tenant_id = opened.tenant_id(tenant) if tenant else None

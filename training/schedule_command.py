@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.commands.options import Dsn, settings, time_of_day
-from training.supervised import told, until_stopped
+from training.run.supervised import told, until_stopped
 
 if TYPE_CHECKING:
     from datetime import tzinfo

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from router.commands.output import say
-from training.sources import Log
+from training.log.sources import Log
 
 _RATES = ("sensitivity", "specificity")
 ENERGY = (("energy_wh", "Wh"), ("gco2e", "gCO2e"))
@@ -43,7 +43,7 @@ def tell(found: dict[str, Any]) -> None:
 
 
 def outcomes(found: dict[str, Any] | None) -> Iterator[str]:
-    """What was made of the reports in the database (`training.interactions`); nothing of a file."""
+    """What was made of the reports in the database (`scores.interactions`); nothing of a file."""
     if found is None:
         return
     counted = (("scored", "scored"), ("too_young", "too young"), ("failed", "failed"))

@@ -20,9 +20,9 @@ from tests.kit.populations import FULL, UNIFORM, Population, populated
 from tests.kit.shared_data import shared
 from tests.promises.certificates import Found, certified, margins
 from training.benchmark.splits import few, held_out
-from training.dataset import Dataset
-from training.learning import learn
-from training.sources import read
+from training.learning.policy import learn
+from training.log.dataset import Dataset
+from training.log.sources import read
 
 SLO = '{"min_accuracy": 0.5}'
 

@@ -18,9 +18,9 @@ from training.benchmark.leadline import OneAttempt, Teacher
 from training.benchmark.reckoning import Field
 from training.benchmark.results import Results
 from training.benchmark.splits import Split, few, held_out, of_logs
-from training.dataset import Dataset
-from training.learning import learn
-from training.sources import read
+from training.learning.policy import learn
+from training.log.dataset import Dataset
+from training.log.sources import read
 
 
 @cache

@@ -16,7 +16,7 @@ from tests.kit.policies import catalog
 from tests.kit.postgres import rows
 from tests.kit.server import Admin, Stubs, serving
 from tests.kit.serving_bundles import bundle
-from training.interactions import Settled, settle
+from training.scores.interactions import Settled, settle
 
 REPORTS: dict[str, list[dict[str, Any]]] = {
     "right": [{"score": 1.0, "source": "exact", "cost_usd": 0.25, "confidence": -0.5}],

@@ -33,7 +33,7 @@ SCHEDULED = """
     from apscheduler.triggers.date import DateTrigger
     from router.commands.options import settings
     from training.schedule_command import Nights
-    from training.supervised import until_stopped
+    from training.run.supervised import until_stopped
 
     due = datetime.now(UTC) + timedelta(seconds=float(sys.argv[1]))
     with until_stopped(supervised=False):

@@ -18,8 +18,8 @@ from router.store.webhooks import PostgresWebhooks
 from tests.kit.postgres import rows
 from tests.kit.server import Admin
 from tests.kit.watching import Receiver, catch_up, receiver, world
-from training.watch_telling import Teller
-from training.watch_webhook import EVENT_ID, SIGNATURE, Webhook, signature
+from training.watch.telling import Teller
+from training.watch.webhook import EVENT_ID, SIGNATURE, Webhook, signature
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

@@ -21,8 +21,8 @@ from router.trust import SIGNING_KEY
 from router.types import PolicyState
 from tests.kit import logs
 from tests.kit.commands import answer, run
-from training.sources import read
-from training.splits import holdout
+from training.log.sources import read
+from training.log.splits import holdout
 
 
 @pytest.fixture(autouse=True)

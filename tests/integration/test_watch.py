@@ -22,7 +22,7 @@ from router.store.watching import OneWatcher
 from tests.kit.commands import answer, run
 from tests.kit.records import attempt, outcome
 from tests.kit.watching import TEXTS, World, catch_up, receiver, world
-from training.watch_webhook import EVENT_ID, SIGNATURE, Webhook, signature
+from training.watch.webhook import EVENT_ID, SIGNATURE, Webhook, signature
 
 SECRET = "a long secret"
 LEADLINE = [sys.executable, "-c", "from router.cli import main; main()"]
@@ -297,10 +297,10 @@ KILLED = """
     import sys
     from datetime import UTC, datetime
     from router.serving.telemetry import configure_logs, logger
-    from training.watch import Watcher
-    from training.watch_plan import Policies, opened
-    from training.watch_telling import Teller
-    from training.watch_webhook import Webhook
+    from training.watch.watcher import Watcher
+    from training.watch.plan import Policies, opened
+    from training.watch.telling import Teller
+    from training.watch.webhook import Webhook
 
     configure_logs("error")
     with opened(sys.argv[1]) as stores:

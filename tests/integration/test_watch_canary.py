@@ -24,12 +24,12 @@ from tests.kit.postgres import rows
 from tests.kit.records import decision, outcome
 from tests.kit.server import Admin
 from tests.kit.watching import CATALOG, World, catch_up, receiver, world
-from training.canary import Action, Plan, Step
-from training.canary_bets import Margins
-from training.watch import Watcher
-from training.watch_canary import FOLLOWED_AFTER, CanaryWatch
-from training.watch_plan import Policies, opened
-from training.watch_webhook import Webhook
+from training.canary.bets import Margins
+from training.canary.judge import Action, Plan, Step
+from training.watch.canary import FOLLOWED_AFTER, CanaryWatch
+from training.watch.plan import Policies, opened
+from training.watch.watcher import Watcher
+from training.watch.webhook import Webhook
 
 SHARE = 0.25
 
@@ -307,8 +307,8 @@ KILLED = """
     import sys
     from datetime import UTC, datetime, timedelta
     from router.serving.telemetry import configure_logs, logger
-    from training.watch import Watcher
-    from training.watch_plan import Policies, opened
+    from training.watch.watcher import Watcher
+    from training.watch.plan import Policies, opened
 
     configure_logs("error")
     with opened(sys.argv[1]) as stores:

@@ -9,7 +9,7 @@ import numpy as np
 
 from router.types import Floats
 from training.benchmark.splits import few
-from training.dataset import Dataset, Rows, propensity_weights
+from training.log.dataset import Dataset, Rows, propensity_weights
 
 _SKEW = 2.0
 _LEAST_SHARE = 0.1

@@ -11,8 +11,8 @@ from router.policy.policy import Policy
 from router.types import Catalog
 from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.embedding import embedder
-from training.learning import write_bundle
-from training.targets import Trained
+from training.learning.policy import write_bundle
+from training.learning.targets import Trained
 
 
 def bound(trained: Trained) -> Policy:

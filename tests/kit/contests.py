@@ -19,13 +19,13 @@ from sklearn.isotonic import IsotonicRegression
 from router.types import Floats
 from tests.kit.embedding import embedder
 from tests.kit.offpolicy import Drawn, People, draw, exploring
-from training.dataset import Indices
-from training.gate import Checks
-from training.gate_contest import Contest, Contestant, Held
-from training.gate_facts import Bundle, Learnt, Timing
-from training.logged import one_hot
-from training.slices import Facet, facet, script_facet, topic_facet
-from training.topics import learn
+from training.evaluation.logged import one_hot
+from training.evaluation.slices import Facet, facet, script_facet, topic_facet
+from training.evaluation.topics import learn
+from training.gate.contest import Contest, Contestant, Held
+from training.gate.facts import Bundle, Learnt, Timing
+from training.gate.judge import Checks
+from training.log.dataset import Indices
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BLUR, AFRESH = 0.5, 0.1

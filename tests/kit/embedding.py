@@ -6,8 +6,8 @@ from functools import cache
 
 from router.bundle.embedder import load_embedder
 from router.policy.embedding import StaticEmbedder
-from training.contexts import Encoded
-from training.dataset import Dataset
+from training.learning.contexts import Encoded
+from training.log.dataset import Dataset
 
 
 @cache

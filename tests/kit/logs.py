@@ -18,8 +18,8 @@ import pytest
 from router.policy.arms import compute
 from router.types import Floats
 from tests.kit.policies import catalog
-from training import sources
-from training.dataset import Dataset
+from training.log import sources
+from training.log.dataset import Dataset
 
 ARMS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("small", "single", {}),

@@ -30,9 +30,9 @@ from tests.kit.bundles import KEY
 from tests.kit.postgres import rows
 from tests.kit.records import decision, outcome
 from tests.kit.server import Admin
-from training.nightly import Manner, train_from_database
-from training.room import Options, Registered
-from training.rows import SCHEMA
+from training.log.rows import SCHEMA
+from training.run.nightly import Manner, train_from_database
+from training.run.room import Options, Registered
 
 LEADLINE = (sys.executable, "-c", "from router.cli import main; main()")
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -11,13 +11,13 @@ from router.types import Floats, Mask
 from tests.kit import bandits
 from tests.kit.embedding import embedder
 from training.benchmark.splits import Split
-from training.contexts import Encoded
-from training.dataset import Indices
-from training.learner import Forecast, Learner
-from training.logged import Logged, one_hot
-from training.models import described
-from training.splits import folds
-from training.threads import one_thread
+from training.evaluation.logged import Logged, one_hot
+from training.learning.contexts import Encoded
+from training.learning.learner import Forecast, Learner
+from training.learning.threads import one_thread
+from training.log.dataset import Indices
+from training.log.models import described
+from training.log.splits import folds
 
 UNIFORM, INFORMED, KNOWING = "uniform", "informed", "knowing the outcomes"
 """Behaviour policies; the informed one knows predictions, the knowing one the outcomes."""

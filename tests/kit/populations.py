@@ -15,8 +15,8 @@ from router.types import Floats
 from tests.kit import bandits
 from training.benchmark.splits import Split
 from training.certifying import sample_of
-from training.decided import Decided, decided
-from training.scored import Log, Scored
+from training.evaluation.scored import Log, Scored
+from training.learning.decided import Decided, decided
 
 FULL, UNIFORM, INFORMED = "full", "bandit, uniform", "bandit, informed"
 """How the outcomes of a sample are logged."""

@@ -11,19 +11,19 @@ import numpy as np
 
 from router.types import Arm, Floats, Model, PolicyState
 from tests.kit.scaling import published
-from training.dataset import Indices
-from training.drift import Drift, Finding, Severity
-from training.drift_windows import Kind
-from training.fairness import audit
-from training.fairness_figures import Judged
-from training.gate import Checks, judge
-from training.gate_contest import Contest, Contestant, Held
-from training.gate_facts import Bundle, Learnt, Timing
-from training.logged import one_hot
-from training.report import Run, Side
-from training.report_measured import measured
-from training.scaling_law import scaling_laws
-from training.slices import Facet, facet
+from training.drift.search import Drift, Finding, Severity
+from training.drift.windows import Kind
+from training.evaluation.logged import one_hot
+from training.evaluation.slices import Facet, facet
+from training.fairness.audit import audit
+from training.fairness.figures import Judged
+from training.gate.contest import Contest, Contestant, Held
+from training.gate.facts import Bundle, Learnt, Timing
+from training.gate.judge import Checks, judge
+from training.log.dataset import Indices
+from training.report.measured import measured
+from training.report.whole import Run, Side
+from training.scaling.law import scaling_laws
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ARMS = (

@@ -9,7 +9,7 @@ import numpy as np
 from router.policy.arms import compute
 from router.simulation import scaling
 from router.types import Arm, Floats, Strategy
-from training.scaling_groups import Table
+from training.scaling.groups import Table
 
 USD_PER_COMPUTE = 0.001
 PUBLISHED = (

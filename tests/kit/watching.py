@@ -32,11 +32,11 @@ from tests.kit.bundles import KEY
 from tests.kit.postgres import rows
 from tests.kit.records import decision, outcome
 from tests.kit.server import Admin
-from training.watch import Watcher
-from training.watch_monitoring import Kept, kept_of
-from training.watch_plan import Policies, opened
-from training.watch_telling import Teller
-from training.watch_webhook import Webhook
+from training.watch.monitoring import Kept, kept_of
+from training.watch.plan import Policies, opened
+from training.watch.telling import Teller
+from training.watch.watcher import Watcher
+from training.watch.webhook import Webhook
 
 TEXTS = tuple(f"Case {number}: what is {number} + {number}?" for number in range(50))
 CATALOG = Catalog(

@@ -15,9 +15,9 @@ from router.bundle.embedder import load_embedder
 from router.policy.embedding import Embedder
 from router.types import Arm, Floats
 from tests.kit.shared_data import SHARED_DATA
-from training.dataset import Dataset, Indices
-from training.drift_windows import Outcomes, Queries, Window
-from training.sources import read
+from training.drift.windows import Outcomes, Queries, Window
+from training.log.dataset import Dataset, Indices
+from training.log.sources import read
 
 LATENCY_SIGMA = 0.5
 _FOLDS = 2

@@ -28,8 +28,8 @@ from tests.kit.policies import catalog
 from tests.kit.postgres import PostgresServer
 from tests.kit.server import Admin, ServerProcess, serving
 from tests.kit.serving_bundles import bundle
-from training.head import MOST_TREES
-from training.signals import LANDMARKS
+from training.learning.head import MOST_TREES
+from training.learning.signals import LANDMARKS
 
 TURNS = 3
 SECONDS = 5.0

@@ -27,9 +27,9 @@ from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.logs import dataset, wide_rows
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
-from training.head import MOST_TREES
-from training.learning import learn, write_bundle
-from training.signals import LANDMARKS
+from training.learning.head import MOST_TREES
+from training.learning.policy import learn, write_bundle
+from training.learning.signals import LANDMARKS
 
 QUERIES = 20_000
 TURNS = 5

@@ -11,8 +11,8 @@ import numpy as np
 
 from router.types import Floats, Mask
 from tests.promises import Measured
-from training.canary import DECISIVE, DEFAULT, Plan
-from training.canary_bets import Bets, thinned
+from training.canary.bets import Bets, thinned
+from training.canary.judge import DECISIVE, DEFAULT, Plan
 
 RUNS = 200
 NULL_RUNS = 1_000

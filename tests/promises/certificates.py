@@ -26,9 +26,9 @@ from tests.kit.populations import FULL, INFORMED, UNIFORM, Population, populated
 from tests.kit.shared_data import SHARED_DATA
 from tests.promises import Measured
 from training.benchmark.splits import held_out
-from training.dataset import Dataset, Indices
-from training.learning import learn
-from training.sources import read
+from training.learning.policy import learn
+from training.log.dataset import Dataset, Indices
+from training.log.sources import read
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 SIZES = (300, 1_000, 3_000)

@@ -14,8 +14,8 @@ from scipy.stats import binom
 
 from tests.kit.windows import Source, changed, fewer_right, shared_source
 from tests.promises import Measured
-from training.drift import Asked, Drift, compare
-from training.drift_windows import Kind, Window
+from training.drift.search import Asked, Drift, compare
+from training.drift.windows import Kind, Window
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 NULL_RUNS = 500

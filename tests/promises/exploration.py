@@ -29,9 +29,9 @@ from training.benchmark.gap import gap_closed
 from training.benchmark.scale import Scale
 from training.benchmark.splits import Split, held_out
 from training.benchmark.ways import best_arms
-from training.dataset import Dataset, Indices
-from training.learning import learn
-from training.sources import read
+from training.learning.policy import learn
+from training.log.dataset import Dataset, Indices
+from training.log.sources import read
 
 TABLES = ("cascades", "strategies", "mmlu_pro")
 SEEDS = 4

@@ -15,12 +15,12 @@ from router.policy.arms import compute
 from router.types import Floats, Mask
 from tests.kit.windows import Source, shared_source
 from tests.promises import Measured
-from training.dataset import Indices
-from training.fairness import Asked, audit
-from training.fairness_figures import Judged
-from training.fairness_verdict import Audit
-from training.slices import Facet, facet, script_facet, topic_facet
-from training.topics import Topics, learn
+from training.evaluation.slices import Facet, facet, script_facet, topic_facet
+from training.evaluation.topics import Topics, learn
+from training.fairness.audit import Asked, audit
+from training.fairness.figures import Judged
+from training.fairness.verdict import Audit
+from training.log.dataset import Indices
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 RUNS, PLANTED_RUNS = 500, 100

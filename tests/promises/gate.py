@@ -22,10 +22,10 @@ from tests.kit.offpolicy import People, people
 from tests.kit.shared_data import SHARED_DATA
 from tests.promises import Measured
 from training.benchmark.splits import held_out
-from training.dataset import Dataset
-from training.gate import judge
-from training.gate_verdict import Verdict
-from training.sources import read
+from training.gate.judge import judge
+from training.gate.verdict import Verdict
+from training.log.dataset import Dataset
+from training.log.sources import read
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 N = 10_000

@@ -21,9 +21,9 @@ from tests.kit.shared_data import SHARED_DATA
 from tests.kit.slowing import World, walk
 from training.benchmark.leadline import Teacher
 from training.benchmark.splits import held_out
-from training.dataset import Dataset
-from training.learning import learn
-from training.sources import read
+from training.learning.policy import learn
+from training.log.dataset import Dataset
+from training.log.sources import read
 
 BOUNDS_S = (0.3, 0.42, 0.58, 0.8, 1.12, 1.55, 2.16, 3.0)
 MOST_LATE = 0.06

@@ -21,11 +21,11 @@ from tests.kit.offpolicy import CONSTANT, DIFFERENCE, INFORMED, KNOWING, ROUTED,
 from tests.kit.shared_data import SHARED_DATA
 from tests.promises import Measured
 from training.benchmark.splits import held_out
-from training.dataset import Dataset
-from training.logged import Logged
-from training.ope import Estimator, Evaluation, compare, evaluate, scores
-from training.overlap import overlap
-from training.sources import read
+from training.evaluation.logged import Logged
+from training.evaluation.ope import Estimator, Evaluation, compare, evaluate, scores
+from training.evaluation.overlap import overlap
+from training.log.dataset import Dataset
+from training.log.sources import read
 
 TABLES = ("cascades", "strategies", "routellm", "mmlu_pro")
 BEHAVIOURS = (UNIFORM, INFORMED, KNOWING)

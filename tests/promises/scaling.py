@@ -8,11 +8,11 @@ from router.policy.scaling import EXPONENT_HIGH, EXPONENT_LOW
 from tests.kit.scaling import published, table, voting
 from tests.kit.shared_data import SHARED_DATA
 from tests.promises import Measured
-from training.dataset import Dataset
-from training.scaling_groups import Table
-from training.scaling_law import scaling_laws
-from training.scaling_values import FITTED
-from training.sources import read
+from training.log.dataset import Dataset
+from training.log.sources import read
+from training.scaling.groups import Table
+from training.scaling.law import scaling_laws
+from training.scaling.values import FITTED
 
 RUNS = 300
 QUERIES = 1_000

@@ -32,11 +32,11 @@ from training.benchmark.reckoning import Field
 from training.benchmark.results import Results, WayFigures
 from training.benchmark.sampling import sampled
 from training.benchmark.splits import Split, folded, held_out, of_logs
-from training.dataset import Dataset
-from training.learning import learn
-from training.recipe import WHOLE, Recipe
-from training.samples import Samples
-from training.sources import read
+from training.learning.policy import learn
+from training.learning.recipe import WHOLE, Recipe
+from training.log.dataset import Dataset
+from training.log.samples import Samples
+from training.log.sources import read
 
 MUST: Mapping[tuple[str, str], float] = {
     ("cascades", "leadline"): 0.16,

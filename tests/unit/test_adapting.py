@@ -17,9 +17,9 @@ from router.policy.policy import Policy
 from router.types import Catalog, Floats, Predictions
 from tests.kit import logs
 from tests.kit.bundles import KEY, NOW, TRUSTED
-from training.adapting import LEAST_SCORED_ROWS, adapt, opened
-from training.learning import learn, write_bundle
-from training.targets import Trained
+from training.learning.adapting import LEAST_SCORED_ROWS, adapt, opened
+from training.learning.policy import learn, write_bundle
+from training.learning.targets import Trained
 
 NEW = "large:self_consistency?samples=3"
 MADE = logs.simulated(500, seed=4)

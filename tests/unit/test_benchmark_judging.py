@@ -22,8 +22,8 @@ from training.benchmark.results import Results, Setup
 from training.benchmark.scale import Scale
 from training.benchmark.trial import Trial, together
 from training.benchmark.ways import Predicted, Walked, best_arms
-from training.dataset import Indices
-from training.energy import EnergyRates
+from training.learning.energy import EnergyRates
+from training.log.dataset import Indices
 
 RNG = np.random.default_rng(4)
 QUERIES, COSTS = 300, np.array([1.0, 3.0, 10.0])

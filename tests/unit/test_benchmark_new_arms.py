@@ -17,7 +17,7 @@ from tests.kit.commands import run
 from training.benchmark.new_arms import judged, left_out, new_arms
 from training.benchmark.results import Foretold
 from training.benchmark.splits import Split, held_out
-from training.contexts import Encoded
+from training.learning.contexts import Encoded
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 from router.errors import InvalidInput
 from tests.kit import logs
 from training.benchmark import splits
-from training.splits import folds, holdout
+from training.log.splits import folds, holdout
 
 LOG = logs.simulated(200)
 

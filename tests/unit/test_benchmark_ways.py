@@ -21,9 +21,9 @@ from training.benchmark.scale import Scale
 from training.benchmark.splits import held_out
 from training.benchmark.trial import Limited
 from training.benchmark.ways import Way, best_arms, spent
-from training.dataset import Dataset
-from training.learning import learn
-from training.targets import Trained
+from training.learning.policy import learn
+from training.learning.targets import Trained
+from training.log.dataset import Dataset
 
 EMBEDDER = load_embedder()
 ENCODER = Encoder(EMBEDDER)

@@ -17,9 +17,9 @@ from router.errors import ConfigurationError, InvalidInput
 from router.policy.canary import chance_of, place_of, unit_of
 from router.settings import Settings
 from tests.promises.canary import World, live
-from training.canary import DEFAULT, Action, Plan, Step, judge, steps_of
-from training.canary_bets import Bets, Margins, thinned, thinning
-from training.canary_comparison import Comparison, Seen
+from training.canary.bets import Bets, Margins, thinned, thinning
+from training.canary.comparison import Comparison, Seen
+from training.canary.judge import DEFAULT, Action, Plan, Step, judge, steps_of
 
 TENANT = UUID(int=7)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -23,10 +23,10 @@ from tests.kit.bound import bound
 from tests.kit.embedding import embedder
 from training.benchmark.splits import part
 from training.certifying import certificate, shown
-from training.dataset import Dataset
-from training.decided import Decided, decided
-from training.learning import learn
-from training.scored import Log
+from training.evaluation.scored import Log
+from training.learning.decided import Decided, decided
+from training.learning.policy import learn
+from training.log.dataset import Dataset
 
 FLOOR = Slo(min_accuracy=0.52)
 SMALL, LARGE = "small:single", "large:single"

@@ -15,15 +15,15 @@ from router.slo import Slo
 from router.types import Arm, Floats
 from tests.kit import logs
 from tests.kit.embedding import embedder
-from training import sources
-from training.compare_log import Behaviour, Interactions, Learnt, Rewards, Source
-from training.compare_measured import Facts, differences
-from training.compare_picks import Picks
-from training.compare_slices import slice_differences
-from training.dataset import Dataset, Indices
-from training.logged import one_hot
-from training.report_measured import Told
-from training.slices import facet
+from training.compare.log import Behaviour, Interactions, Learnt, Rewards, Source
+from training.compare.measured import Facts, differences
+from training.compare.picks import Picks
+from training.compare.slices import slice_differences
+from training.evaluation.logged import one_hot
+from training.evaluation.slices import facet
+from training.log import sources
+from training.log.dataset import Dataset, Indices
+from training.report.measured import Told
 
 ARMS = (Arm(model="small", strategy="single"), Arm(model="large", strategy="single"))
 COST_USD = np.array([1e-5, 2e-4])

@@ -15,11 +15,11 @@ from hypothesis.extra.numpy import arrays
 from router.errors import InvalidInput
 from router.types import Arm, Floats, Mask
 from tests.kit.windows import Source, changed, fewer_right
-from training.dataset import Indices
-from training.drift import Asked, Drift, Severity, compare
-from training.drift_tests import Counted, Values, holm, mean_change, mix_changes
-from training.drift_windows import Kind, Outcomes, Queries, Window
-from training.topics import learn
+from training.drift.search import Asked, Drift, Severity, compare
+from training.drift.tests import Counted, Values, holm, mean_change, mix_changes
+from training.drift.windows import Kind, Outcomes, Queries, Window
+from training.evaluation.topics import learn
+from training.log.dataset import Indices
 
 ARMS = (
     Arm(model="small", strategy="single"),

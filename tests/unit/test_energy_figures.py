@@ -14,8 +14,8 @@ from router.errors import InvalidInput
 from router.types import Model
 from tests.kit import logs
 from tests.kit.laws import CURVE
-from training.energy import EnergyRates, mean_used, read_models, token_table
-from training.evaluation import Predicted, routing_figures
+from training.evaluation.held_out import Predicted, routing_figures
+from training.learning.energy import EnergyRates, mean_used, read_models, token_table
 from training.shown import tell
 
 MODELS = (

@@ -29,7 +29,7 @@ from tests.kit import logs
 from tests.kit.bundles import KEY, TRUSTED
 from tests.kit.policies import catalog, some_slos
 from tests.kit.serving_bundles import bundle
-from training.learning import learn, write_bundle
+from training.learning.policy import learn, write_bundle
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 NEW = Arm(model="m3", strategy="tree_of_thoughts", params={"depth": 3, "width": 5})

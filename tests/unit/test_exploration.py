@@ -23,8 +23,8 @@ from tests.kit.bound import bound
 from tests.kit.embedding import embedder
 from tests.kit.laws import POLICY, decided
 from tests.kit.policies import predictions, some_conditions, some_predictions, some_slos, standing
-from training import decided as deciding
-from training.learning import learn
+from training.learning import decided as deciding
+from training.learning.policy import learn
 
 NOW, TENANT = datetime(2026, 1, 1, tzinfo=UTC), UUID(int=7)
 CURIOUS = Slo(accuracy_value_usd=0.5, exploration_rate=0.4, exploration_cost_share=0.02)

@@ -11,11 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import InvalidInput
-from training.dataset import Indices
-from training.fairness import Asked, audit
-from training.fairness_figures import Against, Judged, Measure
-from training.fairness_verdict import Audit, Shortfall, Told
-from training.slices import (
+from training.evaluation.slices import (
     ACCENTED,
     KANA,
     LATIN,
@@ -27,6 +23,10 @@ from training.slices import (
     script,
     script_facet,
 )
+from training.fairness.audit import Asked, audit
+from training.fairness.figures import Against, Judged, Measure
+from training.fairness.verdict import Audit, Shortfall, Told
+from training.log.dataset import Indices
 
 TENANTS = ("acme", "globex", "initech", "umbrella")
 

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.commands import verdicts
-from training.fairness_figures import Against, Measure
-from training.fairness_verdict import Audit, Interval, Override, Shortfall, Slice, Told
-from training.gate import Checks, judge
-from training.gate_contest import Contest, Contestant, Held
-from training.gate_facts import Bundle, Learnt, Promised, Timing
-from training.gate_verdict import Condition, Verdict
-from training.logged import one_hot
-from training.slices import facet
+from training.evaluation.logged import one_hot
+from training.evaluation.slices import facet
+from training.fairness.figures import Against, Measure
+from training.fairness.verdict import Audit, Interval, Override, Shortfall, Slice, Told
+from training.gate.contest import Contest, Contestant, Held
+from training.gate.facts import Bundle, Learnt, Promised, Timing
+from training.gate.judge import Checks, judge
+from training.gate.verdict import Condition, Verdict
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TRUE = np.array([[0.9, 0.3, 0.5], [0.3, 0.9, 0.5], [0.3, 0.9, 0.5]])

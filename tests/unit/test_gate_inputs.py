@@ -21,18 +21,18 @@ from router.types import Bounds, Catalog, Query
 from tests.kit import bandits, bundles, logs
 from tests.kit.bound import bound
 from tests.kit.embedding import embedder
-from training.dataset import Dataset
-from training.gate import Checks, judge
-from training.gate_asked import Asked, asked, best_constant
-from training.gate_contest import Contest
-from training.gate_facts import Bundle, Learnt
-from training.gate_inputs import Outcomes, contest, seen
-from training.gate_rewards import corrected
-from training.gate_trials import bundle, fairness, promised, timing
-from training.learning import learn
-from training.models import described
-from training.slices import script_facet
-from training.splits import folds
+from training.evaluation.slices import script_facet
+from training.gate.asked import Asked, asked, best_constant
+from training.gate.contest import Contest
+from training.gate.facts import Bundle, Learnt
+from training.gate.inputs import Outcomes, contest, seen
+from training.gate.judge import Checks, judge
+from training.gate.rewards import corrected
+from training.gate.trials import bundle, fairness, promised, timing
+from training.learning.policy import learn
+from training.log.dataset import Dataset
+from training.log.models import described
+from training.log.splits import folds
 
 VALUE = Slo(accuracy_value_usd=1e-3, exploration_rate=0.2)
 FLOOR = Slo(name="gold", min_accuracy=0.5)

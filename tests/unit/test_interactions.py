@@ -13,8 +13,8 @@ import pytest
 from router.store.attempts import SCHEMA
 from tests.kit.embedding import embedder
 from tests.kit.logs import text
-from training.dataset import Dataset
-from training.interactions import Settled, settle
+from training.log.dataset import Dataset
+from training.scores.interactions import Settled, settle
 from training.shown import outcomes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -22,14 +22,14 @@ from router.policy.policy import Policy
 from router.types import Catalog
 from tests.kit import logs
 from tests.kit.bundles import KEY, TRUSTED
-from training.contexts import Encoded
-from training.dataset import Dataset
-from training.learner import Learner
-from training.learning import learn, write_bundle
-from training.loglinear import at_rows
-from training.models import described
-from training.splits import folds, holdout
-from training.targets import Trained
+from training.learning.contexts import Encoded
+from training.learning.learner import Learner
+from training.learning.loglinear import at_rows
+from training.learning.policy import learn, write_bundle
+from training.learning.targets import Trained
+from training.log.dataset import Dataset
+from training.log.models import described
+from training.log.splits import folds, holdout
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOSTILE_TEXTS = (

@@ -23,14 +23,14 @@ from tests.kit import logs
 from tests.kit.bundles import KEY, NOW, TRUSTED
 from tests.kit.embedding import embedder, encoded
 from tests.kit.shared_data import shared
-from training.contexts import Contexts, Projection
-from training.dataset import Dataset
-from training.learning import learn, write_bundle
-from training.novelty import MOST_REFERENCES, reference
-from training.signals import SignalModel
-from training.sources import read
-from training.splits import folds, holdout
-from training.targets import Trained
+from training.learning.contexts import Contexts, Projection
+from training.learning.novelty import MOST_REFERENCES, reference
+from training.learning.policy import learn, write_bundle
+from training.learning.signals import SignalModel
+from training.learning.targets import Trained
+from training.log.dataset import Dataset
+from training.log.sources import read
+from training.log.splits import folds, holdout
 
 STRANGE = (
     "Warum ist der Himmel am Abend rot und am Mittag blau?",

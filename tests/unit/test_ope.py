@@ -14,11 +14,11 @@ from scipy.stats import bootstrap, t
 
 from router.errors import InvalidInput
 from router.types import Floats
-from training.clipping import switch_clip
-from training.intervals import Scores, bernstein_margin, bootstrap_interval, t_interval
-from training.logged import Logged, one_hot
-from training.ope import Estimator, Evaluation, How, Method, compare, evaluate, scores
-from training.overlap import effective_n
+from training.evaluation.clipping import switch_clip
+from training.evaluation.intervals import Scores, bernstein_margin, bootstrap_interval, t_interval
+from training.evaluation.logged import Logged, one_hot
+from training.evaluation.ope import Estimator, Evaluation, How, Method, compare, evaluate, scores
+from training.evaluation.overlap import effective_n
 
 SEEDS = st.integers(0, 2**32 - 1)
 EVERY = tuple(Estimator)

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from router.types import Arm, PolicyState
 from tests.kit.pages import Page
 from tests.kit.reports import ARMS, contest, run, side
-from training.fairness import audit
-from training.fairness_figures import Judged
-from training.gate_verdict import Condition, Verdict
-from training.report import Run, keep, report
-from training.report_measured import Kind, Point, Told, measured, reliability
-from training.report_page import Cell, Figure, Section, Table, html
-from training.report_page import Page as Whole
-from training.slices import facet
+from training.evaluation.slices import facet
+from training.fairness.audit import audit
+from training.fairness.figures import Judged
+from training.gate.verdict import Condition, Verdict
+from training.report.measured import Kind, Point, Told, measured, reliability
+from training.report.page import Cell, Figure, Section, Table, html
+from training.report.page import Page as Whole
+from training.report.whole import Run, keep, report
 
 MOST_BYTES = 2_000_000
 HOSTILE = "<script>alert(1)</script>\"'&amp;\u202e$\\frac{1}{0}$\x1b]8;;"

@@ -24,12 +24,12 @@ from router.policy.sampling import (
 )
 from tests.kit import logs
 from tests.kit.shared_data import shared
-from training import sources
 from training.benchmark.sampling import sampled
 from training.benchmark.splits import held_out
-from training.dataset import Dataset, Indices
-from training.samples import Samples, polled
-from training.sampling import ArmAccuracy, at_groups, exchangeable, fit, stopped
+from training.learning.sampling import ArmAccuracy, at_groups, exchangeable, fit, stopped
+from training.log import sources
+from training.log.dataset import Dataset, Indices
+from training.log.samples import Samples, polled
 
 ONE = np.array(0.5)
 

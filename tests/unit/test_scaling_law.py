@@ -16,13 +16,13 @@ from router.policy.scaling import EXPONENT_HIGH, EXPONENT_LOW
 from router.types import Arm
 from tests.kit.scaling import published, table, voting
 from tests.kit.shared_data import shared
-from training.dataset import Dataset
-from training.scaling_drawn import drawn
-from training.scaling_fit import growth, power_law, saturating_law
-from training.scaling_groups import Table, ladders, resampled
-from training.scaling_law import scaling_laws
-from training.scaling_values import FITTED, Law, ScalingLaws
-from training.sources import read
+from training.log.dataset import Dataset
+from training.log.sources import read
+from training.scaling.drawn import drawn
+from training.scaling.fit import growth, power_law, saturating_law
+from training.scaling.groups import Table, ladders, resampled
+from training.scaling.law import scaling_laws
+from training.scaling.values import FITTED, Law, ScalingLaws
 
 SPENT = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 

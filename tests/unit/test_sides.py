@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.rows import SCHEMA
-from training.sides import LEAST_SCORED, Sides, sides
-from training.splits import normalised
+from training.log.rows import SCHEMA
+from training.log.sides import LEAST_SCORED, Sides, sides
+from training.log.splits import normalised
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

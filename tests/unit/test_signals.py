@@ -13,9 +13,9 @@ from router.policy.words import BUCKETS, words
 from router.types import Arm, Floats
 from tests.kit import logs
 from tests.kit.embedding import encoded
-from training.contexts import Contexts, Projection
-from training.dataset import Dataset
-from training.signals import SignalModel
+from training.learning.contexts import Contexts, Projection
+from training.learning.signals import SignalModel
+from training.log.dataset import Dataset
 
 
 def learnt(dataset: Dataset) -> tuple[SignalModel, Contexts]:

@@ -21,9 +21,9 @@ from router.policy.spending import (
     prior_arrays,
 )
 from router.types import Arm, Catalog, Floats, Model
-from training.dataset import Indices, Rows
-from training.loglinear import at_rows
-from training.spending import SpendingModel, conformal, finish
+from training.learning.loglinear import at_rows
+from training.learning.spending import SpendingModel, conformal, finish
+from training.log.dataset import Indices, Rows
 
 SMALL, LARGE = (
     Model(name="small", input_usd_per_mtok=0.5, output_usd_per_mtok=2.0, energy_wh_per_ktok=0.1),

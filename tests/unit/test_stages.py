@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from training.stages import KEPT_RUNS, Make, Workshop
+from training.run.stages import KEPT_RUNS, Make, Workshop
 
 RUN = UUID(int=1)
 

@@ -10,11 +10,11 @@ from scipy.stats import rankdata, zscore
 
 from router.types import Floats, Mask
 from tests.kit.shared_data import shared
-from training import sources
-from training.dataset import Dataset
-from training.maturity import arrived, ripe_after_s
-from training.reliability import Reconciled, reconcile
-from training.response import bounded, level, respond
+from training.log import sources
+from training.log.dataset import Dataset
+from training.scores.maturity import arrived, ripe_after_s
+from training.scores.reliability import Reconciled, reconcile
+from training.scores.response import bounded, level, respond
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHARES = st.floats(0.0, 1.0, allow_nan=False)

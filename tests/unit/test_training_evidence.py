@@ -11,10 +11,10 @@ from scipy.special import ndtr
 from router.policy.evidence import ALIKE, PASSED_ON, Beliefs, EvidenceModel, probit
 from router.types import Floats
 from tests.kit import logs
-from training import evidence
-from training.dataset import Dataset
-from training.evaluation import Predicted
-from training.tradeoffs import continued, traced
+from training.evaluation.held_out import Predicted
+from training.learning import evidence
+from training.learning.tradeoffs import continued, traced
+from training.log.dataset import Dataset
 
 KEYS = ("small:single", "large:single", "large:self_consistency?samples=3")
 

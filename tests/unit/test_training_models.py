@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from router.policy.calibration import Calibration
 from router.types import Arm, Floats
 from tests.kit import logs
-from training.calibration import calibrate, calibration_error
-from training.dataset import Indices, Rows
-from training.models import described
-from training.splits import folds, holdout
+from training.learning.calibration import calibrate, calibration_error
+from training.log.dataset import Indices, Rows
+from training.log.models import described
+from training.log.splits import folds, holdout
 
 QUERIES = st.lists(st.text(max_size=20), min_size=1, max_size=30)
 

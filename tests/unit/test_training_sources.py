@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from router.errors import BadRows, InvalidInput
 from tests.kit import logs
-from training import sources
-from training.rows import SCHEMA
+from training.log import sources
+from training.log.rows import SCHEMA
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 GOOD = logs.row("q", "a query", 0, score=0.5)

@@ -21,9 +21,9 @@ from router.slo import Slo
 from router.store.promise_seams import Fresh, FreshOutcome
 from router.types import PolicyRecord, PolicyState
 from tests.kit.records import NOW, TENANT, certificate, monitor
-from training.watch_certifying import Cut, looks_of
-from training.watch_monitoring import Kept, begun, has_grown, kept_of, record_of
-from training.watch_webhook import signature
+from training.watch.certifying import Cut, looks_of
+from training.watch.monitoring import Kept, begun, has_grown, kept_of, record_of
+from training.watch.webhook import signature
 
 KEPT = Kept(monitor=Monitor(floor=0.8), slo_version=3, policy_version=7)
 

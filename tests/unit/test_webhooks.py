@@ -21,8 +21,8 @@ from router.errors import InvalidInput
 from router.webhooks import checked_url, is_public, origin
 from tests.kit.certificates import Authority, write
 from tests.kit.watching import receiver
-from training.public_http import handlers
-from training.watch_webhook import LONGEST_PAUSE, Webhook
+from training.watch.public_http import handlers
+from training.watch.webhook import LONGEST_PAUSE, Webhook
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

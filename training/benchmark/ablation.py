@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from training.benchmark.leadline import Train
-from training.dataset import Dataset
-from training.recipe import WHOLE, Recipe
-from training.targets import Trained
+from training.learning.recipe import WHOLE, Recipe
+from training.learning.targets import Trained
+from training.log.dataset import Dataset
 
 Parts = Mapping[str, Train]
 """What learns a policy without a part, under the part's name."""

@@ -21,9 +21,9 @@ from training.benchmark.results import Results, Setup
 from training.benchmark.splits import Split
 from training.benchmark.trial import Clock, Limited, Progress, run
 from training.benchmark.ways import Way
-from training.energy import EnergyRates
-from training.learning import learn
-from training.threads import one_thread
+from training.learning.energy import EnergyRates
+from training.learning.policy import learn
+from training.learning.threads import one_thread
 
 LEADLINE = ("leadline", "leadline_continuation")
 WAYS = (

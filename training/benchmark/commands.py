@@ -159,7 +159,7 @@ def _named(ways: str) -> tuple[str, ...]:
 
 
 def _models(file: Path | None) -> tuple[Model, ...]:
-    from training.energy import read_models  # noqa: PLC0415
+    from training.learning.energy import read_models  # noqa: PLC0415
 
     return () if file is None else tuple(read_models(file))
 
@@ -171,14 +171,14 @@ def _plan(**told: Any) -> Plan:
 
 
 def _tables(files: Sequence[Path], *, skip_bad_rows: bool) -> list[Table]:
-    from training.sources import read  # noqa: PLC0415
+    from training.log.sources import read  # noqa: PLC0415
 
     return [read(each, skip_bad_rows=skip_bad_rows).table for each in files]
 
 
 def _splits(tables: Sequence[Table], holdout: float, folds: int, seed: int) -> list[Split]:
     from training.benchmark.splits import folded, held_out, of_logs  # noqa: PLC0415
-    from training.dataset import Dataset  # noqa: PLC0415
+    from training.log.dataset import Dataset  # noqa: PLC0415
 
     logs = [Dataset.from_table(each) for each in tables]
     if len(logs) == 2:
@@ -190,7 +190,7 @@ def _sampled(tables: Sequence[Table], splits: Sequence[Split], plan: Plan) -> tu
     from pyarrow import concat_tables  # noqa: PLC0415
 
     from training.benchmark.sampling import sampled  # noqa: PLC0415
-    from training.samples import Samples  # noqa: PLC0415
+    from training.log.samples import Samples  # noqa: PLC0415
 
     samples = Samples.from_table(concat_tables(tables))
     return () if samples is None else sampled(splits, samples, plan.resamples, plan.seed)

@@ -9,7 +9,7 @@ import numpy as np
 from router.types import Floats
 from training.benchmark.scale import Scale
 from training.benchmark.ways import Walked, best_arms, spent
-from training.dataset import Dataset
+from training.log.dataset import Dataset
 
 
 class BestConstant:

@@ -8,8 +8,8 @@ import numpy as np
 
 from router.policy.embedding import Embedder
 from router.types import Floats
-from training.contexts import Encoded
-from training.dataset import Dataset
+from training.learning.contexts import Encoded
+from training.log.dataset import Dataset
 
 
 class Encoder:

@@ -10,8 +10,8 @@ from router.types import Floats, Mask
 from training.benchmark.bootstrap import Interval, Resamples, interval
 from training.benchmark.judging import Judge
 from training.benchmark.results import Point, Used
-from training.dataset import Indices
-from training.energy import EnergyRates
+from training.learning.energy import EnergyRates
+from training.log.dataset import Indices
 
 _SLACK = 1e-9
 

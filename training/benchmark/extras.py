@@ -10,7 +10,7 @@ from training.benchmark.coverage import Coverage, coverage
 from training.benchmark.results import CalibrationBin
 from training.benchmark.trial import Trial
 from training.benchmark.ways import Predicted
-from training.dataset import Indices
+from training.log.dataset import Indices
 
 BINS = 15
 

@@ -16,7 +16,7 @@ from training.benchmark.bootstrap import Interval
 from training.benchmark.envelope import Envelope
 from training.benchmark.results import Results, WayFigures
 from training.benchmark.shown import label
-from training.drawing import svg
+from training.report.drawing import svg
 
 _COLOURS = {
     "leadline_continuation": "#b3261e",

@@ -19,12 +19,12 @@ from router.policy.continuation import MAX_ATTEMPTS
 from router.slo import Slo
 from router.types import Decision, Evidence, Floats
 from training.benchmark.ways import Predicted, Walked, spent
-from training.dataset import Dataset, Indices
-from training.learning import write_bundle
-from training.targets import Trained
+from training.learning.policy import write_bundle
+from training.learning.targets import Trained
+from training.log.dataset import Dataset, Indices
 
 Train = Callable[[Dataset], Trained]
-"""What learns a policy from a log: `training.learning.learn` with its options set."""
+"""What learns a policy from a log: `training.learning.policy.learn` with its options set."""
 
 _MADE_AT = datetime(2000, 1, 1, tzinfo=UTC)
 

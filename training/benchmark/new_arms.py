@@ -23,13 +23,13 @@ from training.benchmark.bootstrap import Resamples, interval
 from training.benchmark.prediction import prediction_figures
 from training.benchmark.results import Foretold
 from training.benchmark.splits import Split
-from training.calibration import calibrate
-from training.contexts import Encoded
-from training.dataset import Dataset, Indices, Rows
-from training.learner import Learner
-from training.models import described
-from training.new_arms import NewArm, TrainedArms, unknown
-from training.splits import folds
+from training.learning.calibration import calibrate
+from training.learning.contexts import Encoded
+from training.learning.learner import Learner
+from training.learning.new_arms import NewArm, TrainedArms, unknown
+from training.log.dataset import Dataset, Indices, Rows
+from training.log.models import described
+from training.log.splits import folds
 
 ADAPTED, RETRAINED, CONSTANT = "adapted", "retrained", "constant"
 SIZES = (0, 10, 25, 50, 100, 200, 500)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from router.types import Floats
-from training.calibration import calibration_error
+from training.learning.calibration import calibration_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

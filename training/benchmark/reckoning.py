@@ -22,7 +22,7 @@ from training.benchmark.results import (
 )
 from training.benchmark.trial import Limited, Trial, together
 from training.benchmark.ways import Way
-from training.energy import EnergyRates
+from training.learning.energy import EnergyRates
 
 CONTINUATION = "continuation"
 _ONE, _MORE = "leadline", "leadline_continuation"

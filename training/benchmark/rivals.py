@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from router.types import Floats
 from training.benchmark.encoding import Encoder
 from training.benchmark.ways import Predicted, Walked, best_arms, spent
-from training.dataset import Dataset, Indices
+from training.log.dataset import Dataset, Indices
 
 LEAST_ROWS = 20
 """An arm with fewer outcomes is predicted by their mean."""

@@ -12,8 +12,8 @@ from router.types import Floats
 from training.benchmark.bootstrap import Interval, Resamples, interval
 from training.benchmark.results import Sampled
 from training.benchmark.splits import Split
-from training.samples import Samples, polled
-from training.sampling import ArmAccuracy, exchangeable, fit, stopped
+from training.learning.sampling import ArmAccuracy, exchangeable, fit, stopped
+from training.log.samples import Samples, polled
 
 FIXED = (1, 3, 5)
 THRESHOLDS = (0.8, 0.9, 0.95)

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from router.types import Floats
-from training.dataset import Dataset
+from training.log.dataset import Dataset
 
 POINTS = 60
 LEAST_QUERIES = 100

@@ -9,8 +9,8 @@ import numpy as np
 
 from router.errors import InvalidInput
 from router.types import Floats, Mask
-from training.dataset import Dataset, Indices
-from training.splits import folds, holdout
+from training.log.dataset import Dataset, Indices
+from training.log.splits import folds, holdout
 
 LEAST_TEST_QUERIES = 20
 _OUTER_SEED = 1 << 20
@@ -108,5 +108,5 @@ def _has_every_arm(dataset: Dataset) -> Mask:
 
 
 def _folded(text: str) -> str:
-    """What two texts share that differ in case or white space alone, as in training.splits."""
+    """What two texts share that differ in case or white space alone, as in training.log.splits."""
     return " ".join(text.split()).casefold()

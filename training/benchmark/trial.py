@@ -12,8 +12,8 @@ from router.types import Floats
 from training.benchmark.scale import Scale
 from training.benchmark.splits import Split, few
 from training.benchmark.ways import Walked, Way, pooled
-from training.dataset import Dataset
-from training.energy import token_table
+from training.learning.energy import token_table
+from training.log.dataset import Dataset
 
 Clock = Callable[[], float]
 Progress = Callable[[str], None]

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from router.types import Floats
-from training.dataset import Dataset, Indices
+from training.log.dataset import Dataset, Indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

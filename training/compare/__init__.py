@@ -1,0 +1,1 @@
+"""Two policies on the same interactions."""

@@ -1,0 +1,1 @@
+"""Drift: what moved since the active policy was trained."""

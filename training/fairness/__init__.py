@@ -1,0 +1,1 @@
+"""Fairness: what each slice gets, and whether a candidate takes from any."""

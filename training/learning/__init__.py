@@ -1,0 +1,1 @@
+"""Learning: from a dataset to a policy."""

@@ -1,0 +1,1 @@
+"""Outcome logs: read, checked, split, as arrays."""

@@ -1,0 +1,234 @@
+"""What a training run works with: the database, its place in the book, and where results lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from router.bundle.signing import SigningKey
+from router.errors import Conflict
+from router.policy.embedding import Embedder
+from router.store.catalog import PostgresCatalog
+from router.store.keys import SigningKeys
+from router.store.places import OneTrainer
+from router.store.registry import PostgresRegistry
+from router.store.slos import PostgresSlos
+from router.store.tenants import PostgresTenants
+from router.store.training_runs import TrainingRun, TrainingRuns
+from router.types import Model, PolicyRecord
+from training.canary.judge import DEFAULT
+from training.gate.gating import Case, Incumbent, verdict
+from training.learning.learner import Progress
+from training.learning.policy import Learning, Part
+from training.learning.targets import Trained
+from training.log.dataset import Dataset
+from training.log.samples import Samples
+from training.log.sides import Sides, sides
+from training.log.sources import Log
+from training.report.kept import LOOKED
+from training.run.agreement import agreement
+from training.run.stage_results import Interactions, Taught
+from training.run.stages import Make, Workshop
+from training.scores.interactions import Settled, settle
+
+_NO_TIME = datetime(1971, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a training run is told."""
+
+    seed: int
+    share: float
+    key: SigningKey
+    actor: str
+    progress: Progress
+    canary: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A policy that stands in the registry as a candidate, with the log that taught it.
+
+    `looked` is what the gate looked at, for the report.
+    """
+
+    record: PolicyRecord
+    summary: Mapping[str, Any]
+    log: Log
+    looked: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class School:
+    """The log of a run, and what every policy that is learnt from it shares."""
+
+    learning: Learning
+    log: Log
+    key: SigningKey
+    otherwise: datetime
+
+    def judged(self, split: Sides) -> tuple[Trained, SigningKey, datetime]:
+        """The policy that has seen no held-out row, and what its bundle is written with."""
+        part = Part.of(self.log.table, split)
+        return self._written(self.learning.judged(part), part.dataset)
+
+    def policy(self, judged: Taught) -> tuple[Trained, SigningKey, datetime]:
+        """The policy that has seen all, and what its bundle is written with."""
+        dataset = Dataset.from_table(self.log.table)
+        return self._written(self.learning.final(dataset, judged.summary["held_out"]), dataset)
+
+    def _written(self, policy: Trained, dataset: Dataset) -> tuple[Trained, SigningKey, datetime]:
+        return policy, self.key, made_at(dataset, self.otherwise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """What a run asks of the database; `attempts` before a place in the order of arrival."""
+
+    runs: TrainingRuns
+    attempts: Callable[[int | None], Iterable[pa.RecordBatch]]
+    catalog: PostgresCatalog
+    keys: SigningKeys
+    registry: PostgresRegistry
+    tenants: PostgresTenants
+    slos: PostgresSlos
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Where a run's stages take place."""
+
+    stores: Stores
+    place: OneTrainer
+    run: TrainingRun
+    shop: Workshop
+    embedder: Embedder
+    options: Options
+
+    def stage(self, name: str, make: Make, *inputs: int | str) -> Path:
+        """The result of a stage, made unless it is there."""
+        self.reach(name)
+        return self.shop.result(name, make, *inputs)
+
+    def reach(self, name: str) -> None:
+        """Notes the stage in the book. Raises Unavailable, and Conflict when the place is lost."""
+        self.stores.runs.reach(self.run.run_id, name, now=datetime.now(UTC))
+        if not self.place.holds() and not self.place.holds():
+            raise Conflict("another run has taken this one's place; it goes on with its results")
+        self.options.progress(name)
+
+    def interactions(self) -> tuple[Iterable[pa.RecordBatch], tuple[Model, ...]]:
+        """The attempts before the watermark, and the catalog's models."""
+        return self.stores.attempts(self.run.watermark), self.stores.catalog.read().models
+
+    def settled(self, found: Interactions) -> Settled:
+        """The log with its targets, as things stood when the run began."""
+        return settle(
+            found.attempts.to_batches(),
+            now=self.run.started_at,
+            embedder=self.embedder,
+            seed=self.options.seed,
+        )
+
+    def sides(self, settled: Settled) -> Sides:
+        """What is held out, and what is learnt from to be judged by it."""
+        return sides(settled.log.table, self.options.share, self.options.seed)
+
+    def school(self, found: Interactions, settled: Settled) -> School:
+        """Where both policies are learnt."""
+        learning = Learning(
+            embedder=self.embedder,
+            catalog_models=found.models,
+            seed=self.options.seed,
+            samples=Samples.from_table(settled.log.table),
+            progress=self.options.progress,
+        )
+        return School(
+            learning=learning,
+            log=settled.log,
+            key=self.options.key,
+            otherwise=self.run.started_at,
+        )
+
+    def serving(self) -> int:
+        """The version of the policy that serves; 0 is the static one."""
+        active = self.stores.registry.active()
+        return active.version if active else 0
+
+    def verdict(
+        self, found: Interactions, settled: Settled, split: Sides, judged: Taught, policy: Taught
+    ) -> dict[str, Any]:
+        """What the gate says of the policy, against the one that serves now."""
+        stores, key = self.stores, self.options.key
+        active = stores.registry.active()
+        archive = stores.registry.bundle(active.version) if active else b""
+        case = Case(
+            found=found,
+            settled=settled,
+            sides=split,
+            judged=judged,
+            policy=policy,
+            incumbent=Incumbent(record=active, archive=archive) if active else None,
+            catalog=stores.catalog.read(),
+            slos={
+                (tenant.name, slo.name): slo
+                for tenant in stores.tenants.tenants()
+                for slo in stores.slos.current(tenant.tenant_id)
+            },
+            key=key,
+            trusted={**stores.keys.trusted(), key.key_id: key.public_key},
+            embedder=self.embedder,
+            seed=self.options.seed,
+        )
+        return verdict(case)
+
+    def registered(
+        self,
+        settled: Settled,
+        split: Sides,
+        judged: Taught,
+        policy: Taught,
+        gate: Mapping[str, Any],
+    ) -> Registered:
+        """Registers the policy as a candidate; a second time gives the same one."""
+        key, actor = self.options.key, self.options.actor
+        texts = settled.log.table["query"].filter(pa.array(split.held)).unique().to_pylist()
+        summary = {
+            **policy.summary,
+            "outcomes": settled.summary,
+            "agreement": agreement(judged, policy, texts, self.embedder, key),
+            "gate": {name: value for name, value in gate.items() if name != LOOKED},
+        }
+        self.stores.keys.trust(key.key_id, key.public_key, actor=actor)
+        record = self.stores.registry.register(policy.archive(), summary, actor=actor)
+        looked = gate.get(LOOKED, {})
+        return Registered(record=record, summary=summary, log=settled.log, looked=looked)
+
+    def tried(self, done: Registered) -> Registered:
+        """Begins to try what passed the gate on traffic, unless another is being tried."""
+        if not (self.options.canary and done.summary["gate"]["promote"]):
+            return done
+        try:
+            record = self.stores.registry.canary(
+                done.record.version,
+                share=DEFAULT.steps[0].share,
+                actor=self.options.actor,
+                comment="it passed the gate",
+                request_id=self.run.run_id,
+            )
+        except Conflict as error:
+            self.options.progress(f"no canary: {error.message}")
+            return done
+        return replace(done, record=record)
+
+
+def made_at(dataset: Dataset, otherwise: datetime) -> datetime:
+    """The newest time in the log, so that the same log gives the same bundle."""
+    found = dataset.watermark
+    return found if found is not None and found > _NO_TIME else otherwise

@@ -1,0 +1,1 @@
+"""Scaling laws: what more inference compute buys, per model and strategy."""

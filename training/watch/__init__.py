@@ -1,0 +1,1 @@
+"""The watcher: floors certified and monitored, canaries judged, tenants told."""

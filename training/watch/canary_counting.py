@@ -1,0 +1,84 @@
+"""From what arrived to what is compared: which side chance could have given, and what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from router.policy.canary import chance_of, place_of
+from router.store.canaries import SideSeen
+from training.canary.bets import thinned, thinning
+from training.canary.comparison import Seen
+from training.canary.judge import Plan
+from training.watch.canary_kept import Kept
+
+
+@dataclass(slots=True)
+class Counting:
+    """Adds batches to what is kept."""
+
+    version: int
+    kept: Kept
+    plan: Plan
+
+    def add(
+        self,
+        tenant_id: UUID,
+        rows: Sequence[SideSeen],
+        decisions: int,
+        bounds: dict[tuple[str, int], float | None],
+    ) -> None:
+        """Adds a tenant's decisions of the canary, and what is known of those on both sides."""
+        guards, seen, apart = dict(self.kept.guards), [], 0
+        for row in rows:
+            if not self._is_compared(tenant_id, row, guards):
+                apart += 1
+            elif (each := self._seen(tenant_id, row, bounds)) is not None:
+                seen.append(each)
+        self.kept = self.kept.with_more(
+            decisions=decisions,
+            apart=apart,
+            guards=guards,
+            comparison=self.kept.comparison.observe(seen, self.plan.margins),
+        )
+
+    def _is_compared(self, tenant_id: UUID, row: SideSeen, guards: dict[str, bool]) -> bool:
+        """Whether both sides decide on their own under the slo, as far as is known.
+
+        Where a floor is broken, or not certified for one of the policies, it takes the safe arm,
+        which tells nothing of it.
+        """
+        if row.promise is None:
+            return True
+        guarded = row.promise.get("value_usd") is None or row.promise.get("monitor") == "broken"
+        is_canary = row.policy_version == self.version
+        name = f"{tenant_id}/{row.slo_name}/"
+        guards[f"{name}{is_canary}"] = guarded
+        return not guarded and guards.get(f"{name}{not is_canary}") is False
+
+    def _seen(
+        self, tenant_id: UUID, row: SideSeen, bounds: dict[tuple[str, int], float | None]
+    ) -> Seen | None:
+        """What came of it; None for one of more than enough of the active policy's."""
+        canary, chance = row.policy_version == self.version, self._chance(tenant_id, row)
+        drawn = (row.decision_id.int & 0xFFFFFFFF) / (1 << 32)
+        if not canary and drawn >= thinning(chance):
+            return None
+        return Seen(
+            canary=canary,
+            chance=thinned(chance),
+            score=row.score,
+            cost_usd=row.cost_usd if row.is_told else None,
+            latency_s=row.latency_s if row.is_told and not row.failed else None,
+            bound_s=bounds[row.slo_name, row.slo_version],
+            failed=row.failed if row.is_told else None,
+        )
+
+    def _chance(self, tenant_id: UUID, row: SideSeen) -> float:
+        """How probable the canary's side was when it was decided."""
+        shares = [share for at, share in self.kept.steps if at <= row.occurred_at]
+        if not row.unit:
+            return shares[-1]
+        place = place_of(self.version, tenant_id, row.unit)
+        return chance_of(place, shares[-1], shares[:-1])
