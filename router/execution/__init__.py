@@ -1,0 +1,1 @@
+"""Execution: arms are run against backends, each within an allowance."""

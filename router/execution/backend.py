@@ -1,0 +1,56 @@
+"""The seam to whatever answers calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from router.errors import LeadlineError
+from router.execution.calls import Call, Completion, Failure, Piece, Usage
+
+
+class BackendFailed(LeadlineError):
+    """The backend did not answer; another arm may.
+
+    `usage` is what the call spent before it failed, as far as it is known. The message
+    never has text of the prompt or of the provider's reply.
+    """
+
+    reason = "BACKEND_FAILED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failure: Failure,
+        retry_after_s: float | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.retry_after_s = retry_after_s
+        self.usage = usage or Usage()
+
+
+class Backend(Protocol):
+    """Answers calls to the models of one endpoint.
+
+    Calls may be under way side by side on one event loop. Cancelling the task that awaits
+    one, or closing the stream, reaches the provider: the connection is closed, so that it
+    stops spending. A call is sent once: retries are their caller's.
+    """
+
+    async def complete(self, call: Call, *, timeout_s: float) -> Completion:
+        """The whole answer. Raises BackendFailed."""
+        ...
+
+    def stream(self, call: Call, *, timeout_s: float) -> AsyncIterator[Piece]:
+        """The answer as it is written, one sample; the last piece has the completion.
+
+        `timeout_s` bounds the whole stream. Raises BackendFailed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends what is under way; may be called twice."""
+        ...
