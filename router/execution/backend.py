@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from router.errors import LeadlineError
@@ -44,7 +44,7 @@ class Backend(Protocol):
         """The whole answer. Raises BackendFailed."""
         ...
 
-    def stream(self, call: Call, *, timeout_s: float) -> AsyncIterator[Piece]:
+    def stream(self, call: Call, *, timeout_s: float) -> AsyncGenerator[Piece, None]:
         """The answer as it is written, one sample; the last piece has the completion.
 
         `timeout_s` bounds the whole stream. Raises BackendFailed.

@@ -7,7 +7,7 @@ entry-point group `leadline.strategies`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +42,8 @@ class Task:
 
     `answer_kind` names a kind of `answers` ("text", "number", "choice", "json", "code", or
     "auto"); `verifier` is "model" or a verifier's name and `verifier_params` its settings.
+    `samples` is how many answers the caller wants to choose from, where a strategy can give
+    more than one for less than running it again.
     """
 
     messages: tuple[Message, ...]
@@ -49,6 +51,7 @@ class Task:
     answer_kind: str = "auto"
     verifier: str = "model"
     verifier_params: Mapping[str, Any] | None = None
+    samples: int = 1
 
 
 class Caller(Protocol):
@@ -75,8 +78,8 @@ class Caller(Protocol):
         options: Options,
         *,
         thought_tokens: int | None = None,
-    ) -> AsyncIterator[Piece]:
-        """One call, as it is written. Raises as `ask` does."""
+    ) -> AsyncGenerator[Piece, None]:
+        """One call, as it is written. Raises as `ask` does; close it where it is left early."""
         ...
 
     def left(self) -> Allowance:
@@ -85,6 +88,18 @@ class Caller(Protocol):
 
     def tell(self, progress: str) -> None:
         """Tells whoever waits what is going on, in a few words without the query's text."""
+        ...
+
+    def write(self, piece: Piece) -> None:
+        """Passes on a piece of what will be the answer, for whoever reads it as it is written.
+
+        Only a strategy whose final answer is one call streams it, and only where `streams`.
+        """
+        ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether someone reads the answer as it is written."""
         ...
 
     @property
@@ -97,14 +112,17 @@ class Caller(Protocol):
 class Answer:
     """What an attempt came to.
 
-    `said` is what the caller gets; `extracted` is the answer alone, None where none could be
-    read; `cut_short` tells that the allowance ran out before the strategy was done.
+    `said` is what the caller gets, `others` are more answers where `samples` asked for them;
+    `extracted` is the answer alone, None where none could be read; `cut_short` tells that the
+    allowance ran out before the strategy was done. Of `evidence` a strategy gives confidence
+    and verifier score; what was spent and how long it took is counted for it.
     """
 
     said: Said
     evidence: Evidence
     extracted: str | None = None
     cut_short: bool = False
+    others: tuple[Said, ...] = ()
 
 
 class Runnable(Protocol):

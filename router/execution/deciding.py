@@ -1,0 +1,105 @@
+"""The seam to whoever decides: which arm first, what follows an attempt, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from router.execution.calls import Failure, Usage
+from router.execution.strategy import Task
+from router.types import Arm, Bounds, Capability, Evidence, Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One query to decide about and to answer.
+
+    `request_id` makes the decision the same on a retry; the arm is run again. `deadline_s`
+    is from now and holds for everything together. Where it `streams`, the text of an answer
+    comes as it is written, as long as no other attempt may replace it. The other fields are
+    those of a Route request; a named model alone is `bounds.allowed_arms`.
+    """
+
+    task: Task
+    request_id: str = ""
+    slo: str = ""
+    subject: str = ""
+    conversation_id: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=Bounds)
+    needs: frozenset[Capability] = frozenset()
+    needs_context_tokens: int = 0
+    deadline_s: float | None = None
+    streams: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """An arm to run, on which model, and what is expected of it."""
+
+    arm: Arm
+    model: Model
+    accuracy: float
+    cost_usd: float
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """A decision. `max_cost_usd` and `max_latency_s` are the tighter of slo and request."""
+
+    decision_id: UUID
+    first: Planned
+    reason: str
+    should_continue: bool
+    max_cost_usd: float | None = None
+    max_latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What follows an attempt: `following`, or None to keep the answer of attempt `best`.
+
+    `accuracy` is the belief in that answer.
+    """
+
+    following: Planned | None
+    best: int
+    accuracy: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What Leadline itself knows of an attempt afterwards."""
+
+    attempt: int
+    usage: Usage
+    cost_usd: float
+    latency_s: float
+    evidence: Evidence
+    score: float | None = None
+    source: str = ""
+    failure: Failure | None = None
+
+
+class Decider(Protocol):
+    """Decides for one caller. Every method may be called again with the same arguments."""
+
+    async def route(self, request: Request) -> Routed:
+        """The decision, once it is logged. Raises as Route does, Infeasible among others."""
+        ...
+
+    async def go_on(self, decision_id: UUID, attempt: int, evidence: Evidence) -> Verdict:
+        """What follows an attempt that gave an answer."""
+        ...
+
+    async def instead(self, decision_id: UUID, attempt: int, failure: Failure) -> Planned | None:
+        """The next feasible arm of another backend after a failed attempt, None without one."""
+        ...
+
+    async def report(self, decision_id: UUID, report: Report) -> None:
+        """Logs what became of an attempt; it is safe when this returns."""
+        ...
