@@ -26,6 +26,7 @@ from tests.kit.policies import catalog, some_conditions, some_slos
 from tests.kit.serving_bundles import bundle
 from tests.promises import Measured, certificates, latency, monitoring, pacing, passes, promise
 from tests.promises.latency_served import served
+from training.learning.head import MOST_TREES
 
 BOUNDS_S = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0)
 BUDGET_SEEDS = range(2)
@@ -201,7 +202,7 @@ def added() -> Measured:
 
 @cache
 def _policy() -> Policy:
-    loaded = load_archive(bundle(catalog(), trees=64), trusted=TRUSTED, probe=False)
+    loaded = load_archive(bundle(catalog(), trees=MOST_TREES), trusted=TRUSTED, probe=False)
     return bind(learned(loaded, load_embedder()), catalog(), 1)
 
 
