@@ -1,0 +1,35 @@
+"""The strategies by name: one file each, others by the entry-point group `leadline.strategies`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from router.errors import InvalidInput
+from router.execution.strategies.chain_of_thought import ChainOfThought
+from router.execution.strategies.single import Single
+from router.execution.strategy import Runnable
+
+GROUP = "leadline.strategies"
+
+_STANDARD: Mapping[str, Callable[[], Runnable]] = {
+    each.name: each for each in (Single, ChainOfThought)
+}
+
+
+def strategy(name: str) -> Runnable:
+    """The strategy of an arm, by its name. Raises InvalidInput where there is none.
+
+    An entry point names a class, or a function without arguments, that makes it.
+    """
+    made = _STANDARD.get(name)
+    if made is not None:
+        return made()
+    for entry in entry_points(group=GROUP, name=name):
+        runnable: Runnable = entry.load()()
+        return runnable
+    raise InvalidInput(
+        f"{name!r:.80} cannot be run here; use one of {', '.join(_STANDARD)}, or install the "
+        f"package that offers it as an entry point of {GROUP}",
+        field="arm.strategy",
+    )
