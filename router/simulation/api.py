@@ -1,19 +1,17 @@
-"""The OpenAI wire format of the simulated provider: requests read, replies written."""
+"""The OpenAI wire format of the simulated provider: requests as they are read."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 
-from router.simulation.answering import Ask, Reply, Sample
-from router.simulation.fleet import BY_NAME, FLEET
+from router.simulation.answering import Ask
+from router.simulation.fleet import BY_NAME
 from router.simulation.scaling import Effort
 
-NOTICE = "simulated: invented models with drawn answers, tokens, latency and confidence"
 DEFAULT_THOUGHT_TOKENS = 1024
 MOST_THOUGHT_TOKENS = 4096  # no figure is published beyond
 EFFORT_TOKENS = {"none": 0, "minimal": 0, "low": 256, "medium": 1024}
@@ -22,7 +20,7 @@ STEP_BY_STEP = "step by step"
 
 
 class ApiError(Exception):
-    """A refusal in OpenAI's error format."""
+    """A refusal in OpenAI's error format, or `garbage` in its place."""
 
     def __init__(
         self,
@@ -32,9 +30,11 @@ class ApiError(Exception):
         kind: str = "invalid_request_error",
         param: str | None = None,
         code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        garbage: bytes = b"",
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.headers, self.garbage = status, dict(headers or {}), garbage
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -54,6 +54,29 @@ class _Message(BaseModel):
         return self.content or ""
 
 
+class _StreamOptions(BaseModel):
+    include_usage: bool | None = None
+
+
+class _Named(BaseModel):
+    name: str
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Tool(BaseModel):
+    """A tool that a reply may call."""
+
+    type: Literal["function"] = "function"
+    function: _Named
+
+
+class ResponseFormat(BaseModel):
+    """What a reply's text must be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Mapping[str, Any] | None = None
+
+
 class ChatRequest(BaseModel):
     """The part of a chat completion request that the simulation reads."""
 
@@ -66,7 +89,16 @@ class ChatRequest(BaseModel):
     reasoning_effort: ReasoningEffort | None = None
     seed: int | None = None
     logprobs: bool | None = None
-    stream: Literal[False] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with what it used."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def token_limit(self) -> int | None:
@@ -128,41 +160,6 @@ def ask_of(request: ChatRequest, known: Any, key: str) -> Ask:
     )
 
 
-def write_chat(request: ChatRequest, reply: Reply, *, number: int, created: int) -> bytes:
-    """The chat completion as JSON."""
-    output_tokens = sum(sample.output_tokens for sample in reply.samples)
-    return orjson.dumps(
-        {
-            "id": f"chatcmpl-simulated-{number}",
-            "object": "chat.completion",
-            "created": created,
-            "model": request.model,
-            "system_fingerprint": "simulated",
-            "choices": _choices(reply.samples, logprobs=bool(request.logprobs)),
-            "usage": {
-                "prompt_tokens": request.prompt_tokens,
-                "completion_tokens": output_tokens,
-                "total_tokens": request.prompt_tokens + output_tokens,
-            },
-        }
-    )
-
-
-def write_models() -> bytes:
-    """The list of models, which says that they are simulated."""
-    models = [
-        {
-            "id": item.model.name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "leadline-simulation",
-            "description": NOTICE,
-        }
-        for item in FLEET
-    ]
-    return orjson.dumps({"object": "list", "data": models})
-
-
 def _read_json(body: bytes) -> Any:
     try:
         body.decode()
@@ -175,26 +172,3 @@ def _read_json(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise ApiError(400, f"The body is not valid JSON at {where}.") from None
-
-
-def _choices(samples: Sequence[Sample], *, logprobs: bool) -> list[dict[str, Any]]:
-    return [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": sample.content, "refusal": None},
-            "finish_reason": "stop",
-            "logprobs": _logprobs(sample) if logprobs else None,
-        }
-        for index, sample in enumerate(samples)
-    ]
-
-
-def _logprobs(sample: Sample) -> dict[str, Any]:
-    tokens = re.findall(r"\s*\S+", sample.content)
-    return {
-        "content": [
-            {"token": token, "logprob": sample.confidence, "bytes": None, "top_logprobs": []}
-            for token in tokens
-        ],
-        "refusal": None,
-    }

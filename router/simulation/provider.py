@@ -2,7 +2,9 @@
 
 `serve` runs it in a thread, `spawn` and `python -m router.simulation.provider` in a
 process of its own. Every reply carries `x-simulated`, and chat completions
-`x-simulated-latency-s`: the latency that the reply stands for.
+`x-simulated-latency-s`: the latency that the reply stands for. `PUT /simulated/faults`
+takes a list of faults for the calls that follow, `GET /simulated/counters` tells what
+became of the calls so far.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import count
 from typing import cast
 
 import numpy as np
 import orjson
 import uvicorn
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -31,13 +35,18 @@ from starlette.routing import Route
 
 from router.errors import ConfigurationError
 from router.simulation.answering import Respondent
-from router.simulation.api import NOTICE, ApiError, ask_of, read_chat, write_chat, write_models
+from router.simulation.api import ApiError, ChatRequest, ask_of, read_chat
+from router.simulation.faults import Counters, Fault, Faults, Kind
+from router.simulation.sending import Sent, Timing, while_there
 from router.simulation.workload import questions
+from router.simulation.writing import NOTICE, write_chat, write_chunks, write_models
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 READY = "simulated provider ready at "
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
+HANG_S = 60.0
+FAULTS = TypeAdapter(list[Fault])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,7 @@ class ProviderSettings:
     time_scale: float = 0.0
     error_rate: float = 0.0
     hang_rate: float = 0.0
-    hang_s: float = 60.0
+    hang_s: float = HANG_S
 
 
 class Provider:
@@ -64,8 +73,9 @@ class Provider:
         self._settings = settings
         known = questions(settings.count, settings.seed)
         self._respondent = Respondent.of(known, settings.seed)
-        self._faults = np.random.default_rng([settings.seed, 1])
+        self._chance = np.random.default_rng([settings.seed, 1])
         self._numbers = count(1)
+        self._faults, self._counters = Faults(), Counters()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -73,6 +83,8 @@ class Provider:
             routes=[
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/models", self.models, methods=["GET"]),
+                Route("/simulated/faults", self.faults, methods=["PUT"]),
+                Route("/simulated/counters", self.counters, methods=["GET"]),
             ],
             exception_handlers={
                 ApiError: _refuse,
@@ -83,23 +95,67 @@ class Provider:
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        number = next(self._numbers)
-        await self._inject_fault()
+        self._counters.calls += 1
+        await self._by_chance()
         asked = read_chat(await _body(request))
+        fault = self._faults.next(asked.model)
+        if fault is not None:
+            self._counters.faulty += 1
+            await self._go_wrong(request, fault)
+        return self._sent(asked, None if fault is None else fault.kind)
+
+    def _sent(self, asked: ChatRequest, broken: Kind | None) -> Response:
+        number, created = next(self._numbers), int(time.time())
         reply = self._respondent.reply(ask_of(asked, self._respondent.knows, f"call {number}"))
-        if self._settings.time_scale > 0:
-            await asyncio.sleep(reply.latency_s * self._settings.time_scale)
-        body = write_chat(asked, reply, number=number, created=int(time.time()))
-        return _json(body, headers={"x-simulated-latency-s": f"{reply.latency_s:.6f}"})
+        parts = (
+            list(write_chunks(asked, reply, number=number, created=created))
+            if asked.stream
+            else [write_chat(asked, reply, number=number, created=created)]
+        )
+        timing = Timing(
+            wait_s=reply.latency_s * self._settings.time_scale,
+            streams=bool(asked.stream),
+            broken=broken if broken in {Kind.HALF, Kind.CLOSE} else None,
+        )
+        headers = {"x-simulated": "true", "x-simulated-latency-s": f"{reply.latency_s:.6f}"}
+        return Sent(parts, headers, timing, self._counters)
+
+    async def faults(self, request: Request) -> Response:
+        """PUT /simulated/faults: a JSON list of faults."""
+        try:
+            self._faults.set(FAULTS.validate_json(await _body(request)))
+        except ValidationError as error:
+            raise ApiError(400, f"faults: {error.errors()[0]['msg']}") from None
+        return _json(b"{}")
+
+    async def counters(self, _request: Request) -> Response:
+        """GET /simulated/counters."""
+        return _json(orjson.dumps(self._counters.as_dict()))
 
     async def models(self, _request: Request) -> Response:
         """GET /v1/models."""
         return _json(write_models())
 
-    async def _inject_fault(self) -> None:
+    async def _go_wrong(self, request: Request, fault: Fault) -> None:
+        """Raises what is to be answered instead, or waits."""
+        match fault.kind:
+            case Kind.RATE_LIMIT:
+                after = {} if fault.seconds is None else {"retry-after": f"{fault.seconds:g}"}
+                raise ApiError(429, "Too many calls.", kind="rate_limit_error", headers=after)
+            case Kind.ERROR:
+                raise ApiError(500, "An injected fault; try again.", kind="server_error")
+            case Kind.GARBAGE:
+                raise ApiError(200, "", garbage=b"<html>this is no JSON</html>")
+            case Kind.HANG:
+                hung = partial(asyncio.sleep, HANG_S if fault.seconds is None else fault.seconds)
+                if not await while_there(request.receive, hung):
+                    self._counters.leave()
+                    raise ClientDisconnect
+
+    async def _by_chance(self) -> None:
         if not self._settings.error_rate and not self._settings.hang_rate:
             return
-        fails, hangs = self._faults.random(2) < (
+        fails, hangs = self._chance.random(2) < (
             self._settings.error_rate,
             self._settings.hang_rate,
         )
@@ -222,7 +278,8 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 async def _refuse(_request: Request, error: Exception) -> Response:
     refusal = cast("ApiError", error)
-    return _json(orjson.dumps(refusal.body), refusal.status)
+    body = refusal.garbage or orjson.dumps(refusal.body)
+    return _json(body, refusal.status, refusal.headers)
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

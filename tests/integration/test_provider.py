@@ -248,7 +248,7 @@ SURROGATE = rb'{"model": "sim-tiny", "messages": [{"role": "user", "content": "\
         (call(max_tokens=-1), 400, "max_tokens"),
         (call(temperature=9), 400, "temperature"),
         (call(reasoning_effort="heroic"), 400, "reasoning_effort"),
-        (call(stream=True), 400, "stream"),
+        (call(stream="yes please"), 400, "stream"),
         (call(model="gpt-nothing"), 404, "does not exist"),
         (b" " * (MAX_BODY_BYTES + 1), 413, "send a shorter one"),
     ],
