@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus; 0: off")
+    gateway_port: int | None = Field(
+        None, ge=0, le=65535, description="OpenAI-compatible HTTP; unset: off, 0: a free one"
+    )
+    gateway_max_body_bytes: int = Field(8 << 20, ge=1 << 10, description="images included")
+    gateway_timeout_s: float = Field(600.0, gt=0, description="for one answer, all attempts")
     workers: int = Field(1, ge=1, le=256)
     authentication: Authentication = Authentication.API_KEY
     tls_certificate: Path | None = None

@@ -147,7 +147,7 @@ class Edge(grpc.GenericRpcHandler):
             method=method,
             fault_id=fault.fault_id,
             kind=type(error).__name__,
-            where=_where(error),
+            where=where(error),
         )
         return fault
 
@@ -220,7 +220,7 @@ def _check_deadline(context: Context) -> None:
         )
 
 
-def _where(error: BaseException) -> list[str]:
+def where(error: BaseException) -> list[str]:
     """The frames without values or messages, since those may hold a query's text."""
     frames, trace = [], error.__traceback__
     while trace is not None:

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible HTTP edge: any client of theirs, with `model="auto"`."""

@@ -1,0 +1,93 @@
+"""The gateway's paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from router.errors import LeadlineError
+from router.execution.deciding import Decider
+from router.execution.executor import Executes
+from router.gateway.chat import Chat
+from router.gateway.feedback import FeedbackPath
+from router.gateway.guarding import Guard, Handler
+from router.gateway.models import ModelsPath
+from router.gateway.refusals import refusal
+from router.gateway.replies import JSON
+from router.serving.auth import Callers
+from router.serving.outcomes import Outcomes
+from router.serving.state import Current
+from router.serving.telemetry import Logger, Metrics
+from router.serving.tenants import TenantDirectory
+from router.settings import Settings
+from router.types import Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the gateway is made of; all belongs to one worker. `key` is secret."""
+
+    executor: Executes
+    decider: Callable[[Identity], Decider]
+    current: Current
+    tenants: TenantDirectory
+    outcomes: Outcomes
+    callers: Callers
+    metrics: Metrics
+    log: Logger
+    key: bytes
+
+
+def application(parts: Parts, settings: Settings) -> Starlette:
+    """The ASGI application."""
+    guard = Guard(
+        callers=parts.callers,
+        metrics=parts.metrics,
+        log=parts.log,
+        most=settings.max_concurrency,
+        max_body_bytes=settings.gateway_max_body_bytes,
+    )
+    chat = Chat(
+        executor=parts.executor,
+        decider=parts.decider,
+        current=parts.current,
+        key=parts.key,
+        most_s=settings.gateway_timeout_s,
+    )
+    models = ModelsPath(parts.current, parts.tenants)
+
+    def path(method: str, at: str, run: Handler) -> Route:
+        return Route(at, guard.around(f"{method} {at}", run), methods=[method])
+
+    return Starlette(
+        routes=[
+            path("POST", "/v1/chat/completions", chat.answer),
+            path("GET", "/v1/models", models.all),
+            path("GET", "/v1/models/{name:path}", models.get),
+            path("POST", "/v1/feedback", FeedbackPath(parts.outcomes).take),
+            Route("/healthz", _healthy, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _no_such_path},
+    )
+
+
+async def _healthy(_request: Request) -> Response:
+    return Response(b'{"status":"serving"}', headers=JSON)
+
+
+async def _no_such_path(_request: Request, error: Any) -> Response:
+    refused = refusal(
+        LeadlineError(
+            f"{error.detail}; here are POST /v1/chat/completions, GET /v1/models and "
+            "POST /v1/feedback",
+            reason="METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND",
+        )
+    )
+    return Response(refused.body, error.status_code, headers=JSON)
