@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,6 +24,7 @@ MOST_READ_CHARS = 100_000
 """Of a longer text only so many characters at its end are read."""
 
 MOST_NUMBER_CHARS, MOST_JSON_STARTS = 400, 200
+MOST_MARKS, MOST_ANSWER_CHARS = 20, 2_000
 
 MOST_SHORT_CHARS = 80
 """A text of one line and at most so many characters is taken for an answer alone."""
@@ -31,11 +33,10 @@ _MARKS = re.compile(
     r"\banswer\b[ *_`]{0,6}(?:is[ *_`]{0,4}:?|[:=])|^[ \t]{0,8}####(?!#)|\\boxed\{",
     re.IGNORECASE | re.MULTILINE,
 )
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?[$€£]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?"
-    r"|(?<![\w.])[-+\u2212]?\.\d+"
-)
-_RATIO = re.compile(r"([-+\u2212]?\d{1,30})\s?/\s?(\d{1,30})")
+_RATIO_FORM = r"[-+\u2212]?\d{1,30}\s?/\s?\d{1,30}(?![\d/])"
+_NUMBER_FORM = r"""[-+\u2212]?[$€£]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?
+    |[-+\u2212]?\.\d+"""
+_NUMBER = re.compile(rf"(?<![\w.])(?:{_RATIO_FORM}|{_NUMBER_FORM})", re.VERBOSE)
 _FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,30})\}\{(\d{1,30})\}")
 _CHOICE = re.compile(r"(?<![\w'])\(?([A-J])(?:\)|\b)(?!['\w])")
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
@@ -76,9 +77,9 @@ def reader(kind: str) -> Reader:
 
 def marked(text: str) -> str | None:
     """What stands behind the last mark of an answer: 'Answer:', '####' or a LaTeX box."""
-    marks = list(_MARKS.finditer(text[-MOST_READ_CHARS:]))
-    for mark in reversed(marks):
-        rest = text[-MOST_READ_CHARS:][mark.end() :]
+    end = text[-MOST_READ_CHARS:]
+    for mark in reversed(deque(_MARKS.finditer(end), MOST_MARKS)):
+        rest = end[mark.end() : mark.end() + MOST_ANSWER_CHARS]
         found = _boxed(rest) if mark.group().endswith("{") else _line(rest)
         if found:
             return found
@@ -177,14 +178,14 @@ def _plain(answer: str) -> str:
 
 
 def _line(rest: str) -> str:
-    lines = (line.strip(_DRESS) for line in rest[:2_000].splitlines())
+    lines = (line.strip(_DRESS) for line in rest.splitlines())
     found = next(filter(None, lines), "")
     return found.rstrip(".").rstrip(_DRESS) if not found.endswith("..") else found
 
 
 def _boxed(rest: str) -> str:
     depth = 1
-    for place, mark in enumerate(rest[:2_000]):
+    for place, mark in enumerate(rest):
         depth += (mark == "{") - (mark == "}")
         if depth == 0:
             return rest[:place].strip(_DRESS)
@@ -192,20 +193,17 @@ def _boxed(rest: str) -> str:
 
 
 def _numbers(text: str) -> list[str]:
-    bare = _FRACTION.sub(r"\1/\2", text).strip(_DRESS + ".")
-    return [bare] if _ratio(bare) is not None else [each.group() for each in _NUMBER.finditer(bare)]
-
-
-def _ratio(bare: str) -> Fraction | None:
-    found = _RATIO.fullmatch(bare.replace("\u2212", "-"))
-    return Fraction(int(found[1]), int(found[2])) if found and int(found[2]) else None
+    return [each.group() for each in _NUMBER.finditer(_FRACTION.sub(r"\1/\2", text))]
 
 
 def _value(text: str) -> Fraction | None:
     bare = _FRACTION.sub(r"\1/\2", text.strip(_DRESS)).replace("\u2212", "-").rstrip("%.")
     if len(bare) > MOST_NUMBER_CHARS or not _NUMBER.fullmatch(bare):
-        return _ratio(bare)
-    return Fraction(Decimal(re.sub(r"[$€£,]", "", bare)))
+        return None
+    upper, ratio, lower = re.sub(r"[$€£,\s]", "", bare).partition("/")
+    if not ratio:
+        return Fraction(Decimal(upper))
+    return Fraction(int(upper), int(lower)) if int(lower) else None
 
 
 def _parsed(text: str) -> tuple[Any] | None:

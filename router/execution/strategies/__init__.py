@@ -7,13 +7,14 @@ from importlib.metadata import entry_points
 
 from router.errors import InvalidInput
 from router.execution.strategies.chain_of_thought import ChainOfThought
+from router.execution.strategies.self_consistency import SelfConsistency
 from router.execution.strategies.single import Single
 from router.execution.strategy import Runnable
 
 GROUP = "leadline.strategies"
 
 _STANDARD: Mapping[str, Callable[[], Runnable]] = {
-    each.name: each for each in (Single, ChainOfThought)
+    each.name: each for each in (Single, ChainOfThought, SelfConsistency)
 }
 
 

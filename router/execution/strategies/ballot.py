@@ -1,0 +1,74 @@
+"""The samples of one query, and what their vote says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from router.execution.answers import Reader
+from router.execution.calls import Said
+from router.execution.strategies.asking import extracted
+from router.execution.strategies.clusters import clustered
+from router.policy.embedding import Embedder
+from router.policy.sampling import Votes, voted
+
+
+class Ballot:
+    """Counts the answers of samples in the order in which they came.
+
+    Where no sample has an answer that can be read, they are free-form: then those vote
+    together that say the same by their embeddings, or word for word without an embedder.
+    """
+
+    def __init__(self, reader: Reader, embedder: Embedder | None = None) -> None:
+        self._reader, self._embedder = reader, embedder
+        self._said: list[Said] = []
+        self._answers: list[str | None] = []
+        self._keys: Sequence[str | None] = ()
+
+    def add(self, said: Sequence[Said]) -> None:
+        """Takes more samples in."""
+        self._said += said
+        self._answers += [extracted(each, self._reader) for each in said]
+        if any(answer is not None for answer in self._answers):
+            self._keys = [
+                None if answer is None else self._reader.key(answer) for answer in self._answers
+            ]
+        else:
+            self._keys = self._free_form()
+
+    def _free_form(self) -> list[str | None]:
+        texts = [" ".join(each.text.split()) for each in self._said]
+        known = [text for text in texts if text]
+        names = known if self._embedder is None else clustered(known, self._embedder)
+        alike = dict(zip(known, names, strict=True))
+        return [alike.get(text) for text in texts]
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    @property
+    def votes(self) -> Votes:
+        """The counts so far."""
+        return Votes.of(self._keys)
+
+    @property
+    def agreement(self) -> float:
+        """The share of all samples that have the answer that leads; 0 where none has any."""
+        leader = voted(self._keys)
+        return 0.0 if leader is None else Counter(self._keys)[leader] / len(self._keys)
+
+    def ranked(self) -> list[tuple[Said, str | None]]:
+        """The samples with their answers, those of the answer that leads first.
+
+        Of those that are level the model's surest comes first, then the earliest.
+        """
+        leader = voted(self._keys)
+
+        def rank(place: int) -> tuple[bool, float]:
+            confidence = self._said[place].confidence
+            trails = leader is None or self._keys[place] != leader
+            return trails, float("inf") if confidence is None else -confidence
+
+        places = sorted(range(len(self._said)), key=rank)
+        return [(self._said[place], self._answers[place]) for place in places]

@@ -1,0 +1,31 @@
+"""Free-form answers that say the same, by their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.cluster import AgglomerativeClustering
+
+from router.policy.embedding import Embedder
+
+LEAST_SIMILARITY = 0.75
+"""Mean cosine similarity between two clusters from which on they are one."""
+
+
+def clustered(
+    texts: Sequence[str], embedder: Embedder, least_similarity: float = LEAST_SIMILARITY
+) -> list[str]:
+    """A name per text, the same for those that are alike (average linkage)."""
+    if len(texts) < 2:
+        return ["0"] * len(texts)
+    vectors = embedder.encode_many(texts).vectors.astype(np.float64)
+    apart = np.maximum(1.0 - vectors @ vectors.T, 0.0)
+    np.fill_diagonal(apart, 0.0)
+    found = AgglomerativeClustering(
+        n_clusters=None,
+        metric="precomputed",
+        linkage="average",
+        distance_threshold=1.0 - least_similarity,
+    ).fit(apart)
+    return [str(label) for label in found.labels_]
