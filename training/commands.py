@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from training.run.room import Options
 
-STEPS, DATABASE_STEPS, ADAPTING_STEPS = 7, 15, 5
+STEPS, DATABASE_STEPS, ADAPTING_STEPS = 7, 17, 5
 
 LogFile = Annotated[
     Path | None,
@@ -173,7 +173,7 @@ def _from_database(
     with database(where) as opened:
         done = train_from_database(opened.dsn, options, manner, now=datetime.now(UTC))
         now = datetime.now(UTC)
-        looked = Looked.of(done.summary["gate"], done.looked)
+        looked = Looked.of(done.summary["gate"], done.looked, done.stages_s)
         report = keep_report(opened.dsn, done.record, config.state_dir, now=now, looked=looked)
     version = done.record.version
     return {

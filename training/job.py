@@ -1,7 +1,7 @@
 """The training job: the way of a run through its stages, and nothing else.
 
 watermark -> dataset -> targets -> sides -> judged policy, with its figures -> policy
-          -> gate -> registry -> canary
+          -> drift, scaling laws -> gate -> registry -> canary
 
 Each stage leaves a result and reads what the ones before it left, so that a run which was
 broken off goes on where it was, and ends with the same bytes as if it had not been.
@@ -13,15 +13,20 @@ from training.run.room import Registered, Room
 from training.run.stage_results import (
     Interactions,
     Taught,
+    read_looked,
     read_settled,
     read_sides,
     read_verdict,
+    write_looked,
     write_settled,
     write_sides,
     write_verdict,
 )
 
-STAGES = ("dataset", "targets", "sides", "judged", "policy", "gate", "register", "canary")
+STAGES = (
+    *("dataset", "targets", "sides", "judged", "policy"),
+    *("drift", "scaling", "gate", "register", "canary"),
+)
 
 
 def train(room: Room) -> Registered:
@@ -48,6 +53,9 @@ def train(room: Room) -> Registered:
     second = room.stage("policy", lambda out: Taught.write(out, *school.policy(judged)))
     policy = Taught.read(second)
 
+    moved = room.stage("drift", lambda out: write_looked(out, room.drift(settled)), room.serving())
+    laws = room.stage("scaling", lambda out: write_looked(out, room.laws(settled)))
+
     third = room.stage(
         "gate",
         lambda out: write_verdict(out, room.verdict(found, settled, sides, judged, policy)),
@@ -56,6 +64,7 @@ def train(room: Room) -> Registered:
     verdict = read_verdict(third)
 
     room.reach("register")
-    done = room.registered(settled, sides, judged, policy, verdict)
+    looked = {"drift": read_looked(moved), "scaling": read_looked(laws)}
+    done = room.registered(settled, sides, (judged, policy), verdict, looked)
     room.reach("canary")
     return room.tried(done)

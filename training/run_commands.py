@@ -12,7 +12,7 @@ from router.commands.output import show
 if TYPE_CHECKING:
     from router.store.training_runs import TrainingRun
 
-COLUMNS = ("started", "state", "stage", "duration_s", "rows", "policy", "error")
+COLUMNS = ("started", "state", "stage", "duration_s", "rows", "policy", "drift", "error")
 
 
 def training_runs(
@@ -40,6 +40,7 @@ def training_runs(
 
 
 def _told(run: TrainingRun) -> dict[str, Any]:
+    drift = run.figures.get("drift") or {}
     return {
         "run_id": str(run.run_id),
         "started": run.started_at,
@@ -49,6 +50,9 @@ def _told(run: TrainingRun) -> dict[str, Any]:
         "duration_s": run.duration_s,
         "rows": run.figures.get("rows"),
         "policy": run.policy_version,
+        "drift": drift.get("severity"),
+        "moved": drift.get("reasons"),
+        "stages_s": run.figures.get("stages_s"),
         "dataset_digest": run.dataset_digest,
         "error": run.error,
     }

@@ -71,3 +71,8 @@ def learning(newest: Sequence[TrainingRun]) -> Iterator[Metric]:
             ("duration", "How long the newest run took, or has come", run.duration_s),
         ):
             yield GaugeMetricFamily(f"leadline_training_run_{name}_seconds", text, value=value)
+        drift = run.figures.get("drift")
+        if drift is not None:
+            text = "How many figures moved since the active policy was trained"
+            moved = len(drift["reasons"])
+            yield GaugeMetricFamily("leadline_training_run_drift_moved", text, value=moved)

@@ -149,6 +149,7 @@ def test_what_passes_the_gate_is_tried_and_the_next_one_is_held_against_it(
     decided(dsn, 2_000)
     nights = Nights(dsn=dsn, state=tmp_path / "state")
     first = nights.here()
+    assert first.summary["drift"] is None  # nothing that was learnt serves yet
     gate = first.summary["gate"]
     assert (gate["incumbent"], gate["interactions"]) == (0, 400)
     passed = all(each["held"] for each in gate["conditions"])
@@ -163,6 +164,9 @@ def test_what_passes_the_gate_is_tried_and_the_next_one_is_held_against_it(
     gate = second.summary["gate"]
     assert gate["incumbent"] == first.record.version
     assert 0 < gate["interactions"] <= 200
+    assert second.summary["drift"]["look"] == 1
+    assert set(second.looked) >= {"measured", "drift", "scaling"}
+    assert list(second.stages_s) == list(STAGES)
     assert gate["promote"] == (second.record.state is PolicyState.CANARY)
     assert not nights.here(canary=False).record.share
 
@@ -178,4 +182,5 @@ def test_the_runs_are_told_with_stage_duration_and_policy(
     assert (told["state"], told["stage"], told["policy"]) == ("done", "canary", 1)
     assert (told["rows"], told["error"]) == (360, None)
     assert told["duration_s"] > 0
+    assert set(told["stages_s"]) == set(STAGES)
     assert "canary" in run("training-runs", "--dsn", nights.dsn).stdout

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from router.bundle.embedder import load_embedder
 from router.errors import InvalidInput
+from router.policy.policy import static_policy
 from router.types import Arm, Floats, Mask
+from tests.kit import logs
+from tests.kit.nights import CATALOG, START
 from tests.kit.windows import Source, changed, fewer_right
-from training.drift.search import Asked, Drift, Severity, compare
+from training.drift.search import Asked, Drift, Severity, compare, in_short
+from training.drift.since import Active, since_trained
 from training.drift.tests import Counted, Values, holm, mean_change, mix_changes
 from training.drift.windows import Kind, Outcomes, Queries, Window
 from training.evaluation.topics import learn
 from training.log.dataset import Indices
+from training.log.rows import SCHEMA
 
 ARMS = (
     Arm(model="small", strategy="single"),
@@ -250,3 +260,42 @@ def test_repeating_each_query_of_a_subject_is_no_new_evidence(seed: int, times: 
     first, second = mix_changes(once), mix_changes(repeated)
     assert first[0] == pytest.approx(second[0], rel=0.02, abs=1e-6)
     assert first[1] == pytest.approx(second[1], rel=0.02, abs=1e-6)
+
+
+def test_what_moved_since_the_active_policy_was_trained_is_found_in_its_log() -> None:
+    told = [
+        {**row, "occurred_at": START + timedelta(minutes=place)}
+        for place, row in enumerate(logs.bandit(900, seed=2).rows)
+    ]
+    learnt = START + timedelta(minutes=599)
+    active = Active(
+        policy=static_policy(CATALOG),
+        models=CATALOG.models,
+        embedder=load_embedder(),
+        watermark=learnt,
+        promoted_at=learnt,
+    )
+    assert since_trained(_log(told[:600]), active, now=learnt) is None
+    now = learnt + timedelta(hours=5)
+    steady = since_trained(_log(told), active, now=now)
+    assert steady is not None
+    assert (steady.look, steady.retrain) == (6, False)
+    for row in told[600:]:
+        row["score"] = 0.0 if row["model"] == "large" else row["score"]
+    worse = since_trained(_log(told), active, now=now)
+    assert worse is not None
+    assert worse.retrain
+    assert any("large" in each for each in moved(worse, Kind.ACCURACY))
+    read = Drift.from_mapping(orjson.loads(orjson.dumps(worse.to_mapping())))
+    assert read.reasons == worse.reasons
+    assert in_short(worse.to_mapping()) == {
+        "look": 6,
+        "severity": "major",
+        "retrain": True,
+        "reasons": list(worse.reasons),
+        "clusters": [each.where for each in worse.clusters],
+    }
+
+
+def _log(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), SCHEMA)

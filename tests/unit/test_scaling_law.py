@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,14 +16,17 @@ from hypothesis import strategies as st
 from router.errors import InvalidInput
 from router.policy.scaling import EXPONENT_HIGH, EXPONENT_LOW
 from router.types import Arm
+from tests.kit import logs
 from tests.kit.scaling import published, table, voting
 from tests.kit.shared_data import shared
 from training.log.dataset import Dataset
+from training.log.rows import SCHEMA
 from training.log.sources import read
 from training.scaling.drawn import drawn
 from training.scaling.fit import growth, power_law, saturating_law
 from training.scaling.groups import Table, ladders, resampled
 from training.scaling.law import scaling_laws
+from training.scaling.logged import laws_of
 from training.scaling.values import FITTED, Law, ScalingLaws
 
 SPENT = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
@@ -187,6 +192,17 @@ def test_figures_stand_alone_and_the_report_is_plain_json() -> None:
     assert len(first) == 2
     assert all(ET.fromstring(each.svg).tag.endswith("svg") for each in first)
     assert orjson.dumps(one.to_mapping()) == orjson.dumps(two.to_mapping())
+    assert ScalingLaws.from_mapping(json.loads(json.dumps(one.to_mapping()))) == one
+
+
+def test_a_logs_outcomes_tell_what_compute_buys() -> None:
+    told = pa.Table.from_pylist(list(logs.bandit(600, seed=3).rows), SCHEMA)
+    found = laws_of(told)
+    assert found is not None
+    assert found == laws_of(told)
+    assert found.next_dollar is not None
+    assert found.next_dollar.stronger.startswith("large")
+    assert laws_of(told.set_column(5, "score", pa.nulls(len(told), pa.float64()))) is None
 
 
 def test_a_ladder_starts_from_the_arm_that_its_strategy_repeats() -> None:

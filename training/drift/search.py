@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from math import exp, expm1, inf, isfinite, log
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -167,6 +167,32 @@ class Drift:
             "retrain": self.retrain,
             "reasons": list(self.reasons),
         }
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `to_mapping` gave."""
+        findings = tuple(
+            Finding(
+                **{
+                    **each,
+                    "kind": Kind(each["kind"]),
+                    "severity": Severity[each["severity"].upper()],
+                }
+            )
+            for each in value["findings"]
+        )
+        untold = tuple(Untold(**{**each, "kind": Kind(each["kind"])}) for each in value["untold"])
+        return cls(look=value["look"], level=value["level"], findings=findings, untold=untold)
+
+
+def in_short(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a policy's summary, and the book of runs, keep of `Drift.to_mapping`."""
+    if found is None:
+        return None
+    names = ("look", "severity", "retrain", "reasons")
+    moved = [each for each in found["findings"] if each["severity"] != Severity.NONE.name.lower()]
+    clusters = [each["where"] for each in moved if each["kind"] == Kind.TOPIC]
+    return {**{name: found[name] for name in names}, "clusters": clusters}
 
 
 @one_thread()

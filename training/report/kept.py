@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -50,11 +50,18 @@ class Looked:
     drift: Drift | None = None
     audit: Audit | None = None
     scaling: ScalingLaws | None = None
+    stages_s: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, gate: Mapping[str, Any], looked: Mapping[str, Any]) -> Self:
-        """Reads the gate's verdict as a policy's summary has it, and what `looked_at` made."""
+    def of(
+        cls,
+        gate: Mapping[str, Any],
+        looked: Mapping[str, Any],
+        stages_s: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Reads the gate's verdict as a policy's summary has it, and what the stages left."""
         measured, audit = looked.get("measured"), looked.get("audit")
+        drift, scaling = looked.get("drift"), looked.get("scaling")
         why = gate.get("why", "")
         return cls(
             verdict=Verdict.from_mapping(gate) if gate and not why else None,
@@ -62,6 +69,9 @@ class Looked:
             incumbent=gate.get("incumbent"),
             measured=None if measured is None else Measured.from_mapping(measured),
             audit=None if audit is None else _AUDIT.validate_python(audit),
+            drift=None if drift is None else Drift.from_mapping(drift),
+            scaling=None if scaling is None else ScalingLaws.from_mapping(scaling),
+            stages_s=stages_s or {},
         )
 
 
@@ -134,6 +144,7 @@ def _told(
         drift=looked.drift,
         audit=looked.audit,
         scaling=looked.scaling,
+        stages_s=looked.stages_s,
         seed=run.seed,
         watermark=run.watermark,
         versions={"leadline": version("leadline"), **own.versions},

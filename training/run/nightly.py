@@ -115,7 +115,7 @@ def _booked(
             now=datetime.now(UTC),
             policy_version=done.record.version,
             dataset_digest=done.summary["dataset_digest"],
-            figures=done.summary,
+            figures={**done.summary, "stages_s": dict(done.stages_s)},
         )
     return done
 

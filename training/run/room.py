@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from router.bundle.signing import SigningKey
-from router.errors import Conflict
+from router.errors import BundleRefused, Conflict
 from router.policy.embedding import Embedder
 from router.store.catalog import PostgresCatalog
 from router.store.keys import SigningKeys
@@ -22,6 +23,8 @@ from router.store.tenants import PostgresTenants
 from router.store.training_runs import TrainingRun, TrainingRuns
 from router.types import Model, PolicyRecord
 from training.canary.judge import DEFAULT
+from training.drift.search import in_short
+from training.drift.since import Active, since_trained
 from training.gate.gating import Case, Incumbent, verdict
 from training.learning.learner import Progress
 from training.learning.policy import Learning, Part
@@ -34,6 +37,7 @@ from training.report.kept import LOOKED
 from training.run.agreement import agreement
 from training.run.stage_results import Interactions, Taught
 from training.run.stages import Make, Workshop
+from training.scaling.logged import laws_of
 from training.scores.interactions import Settled, settle
 
 _NO_TIME = datetime(1971, 1, 1, tzinfo=UTC)
@@ -55,13 +59,15 @@ class Options:
 class Registered:
     """A policy that stands in the registry as a candidate, with the log that taught it.
 
-    `looked` is what the gate looked at, for the report.
+    `looked` is what the gate and the other stages looked at, for the report, `stages_s` how
+    long each stage took.
     """
 
     record: PolicyRecord
     summary: Mapping[str, Any]
     log: Log
     looked: Mapping[str, Any]
+    stages_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,17 +116,28 @@ class Room:
     shop: Workshop
     embedder: Embedder
     options: Options
+    clock: Callable[[], float] = time.monotonic
+    began_s: dict[str, float] = field(default_factory=dict)
 
     def stage(self, name: str, make: Make, *inputs: int | str) -> Path:
         """The result of a stage, made unless it is there."""
         self.reach(name)
         return self.shop.result(name, make, *inputs)
 
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """How long each stage took that this process came to, the one of now until now."""
+        ends = [*list(self.began_s.values())[1:], self.clock()]
+        return {
+            name: end - began for (name, began), end in zip(self.began_s.items(), ends, strict=True)
+        }
+
     def reach(self, name: str) -> None:
         """Notes the stage in the book. Raises Unavailable, and Conflict when the place is lost."""
         self.stores.runs.reach(self.run.run_id, name, now=datetime.now(UTC))
         if not self.place.holds() and not self.place.holds():
             raise Conflict("another run has taken this one's place; it goes on with its results")
+        self.began_s[name] = self.clock()
         self.options.progress(name)
 
     def interactions(self) -> tuple[Iterable[pa.RecordBatch], tuple[Model, ...]]:
@@ -161,6 +178,26 @@ class Room:
         active = self.stores.registry.active()
         return active.version if active else 0
 
+    def drift(self, settled: Settled) -> dict[str, Any] | None:
+        """What moved since the policy that serves was trained; None where it can't be told."""
+        active = self.stores.registry.active()
+        if active is None:
+            return None
+        archive, trusted = self.stores.registry.bundle(active.version), self.stores.keys.trusted()
+        try:
+            known = Active.of(active, archive, trusted, self.embedder)
+        except BundleRefused as error:
+            self.options.progress(f"no drift: {error.message}")
+            return None
+        now, seed = self.run.started_at, self.options.seed
+        found = since_trained(settled.log.table, known, now=now, seed=seed) if known else None
+        return None if found is None else found.to_mapping()
+
+    def laws(self, settled: Settled) -> dict[str, Any] | None:
+        """What more compute buys; None where no score tells."""
+        found = laws_of(settled.log.table, seed=self.options.seed)
+        return None if found is None else found.to_mapping()
+
     def verdict(
         self, found: Interactions, settled: Settled, split: Sides, judged: Taught, policy: Taught
     ) -> dict[str, Any]:
@@ -192,28 +229,30 @@ class Room:
         self,
         settled: Settled,
         split: Sides,
-        judged: Taught,
-        policy: Taught,
+        taught: tuple[Taught, Taught],
         gate: Mapping[str, Any],
+        looked: Mapping[str, Any],
     ) -> Registered:
-        """Registers the policy as a candidate; a second time gives the same one."""
+        """Registers the policy as a candidate, of the judged one and it; twice gives the same."""
+        judged, policy = taught
         key, actor = self.options.key, self.options.actor
         texts = settled.log.table["query"].filter(pa.array(split.held)).unique().to_pylist()
         summary = {
             **policy.summary,
             "outcomes": settled.summary,
             "agreement": agreement(judged, policy, texts, self.embedder, key),
+            "drift": in_short(looked.get("drift")),
             "gate": {name: value for name, value in gate.items() if name != LOOKED},
         }
         self.stores.keys.trust(key.key_id, key.public_key, actor=actor)
         record = self.stores.registry.register(policy.archive(), summary, actor=actor)
-        looked = gate.get(LOOKED, {})
+        looked = {**gate.get(LOOKED, {}), **looked}
         return Registered(record=record, summary=summary, log=settled.log, looked=looked)
 
     def tried(self, done: Registered) -> Registered:
         """Begins to try what passed the gate on traffic, unless another is being tried."""
         if not (self.options.canary and done.summary["gate"]["promote"]):
-            return done
+            return replace(done, stages_s=self.stages_s)
         try:
             record = self.stores.registry.canary(
                 done.record.version,
@@ -224,8 +263,8 @@ class Room:
             )
         except Conflict as error:
             self.options.progress(f"no canary: {error.message}")
-            return done
-        return replace(done, record=record)
+            return replace(done, stages_s=self.stages_s)
+        return replace(done, record=record, stages_s=self.stages_s)
 
 
 def made_at(dataset: Dataset, otherwise: datetime) -> datetime:

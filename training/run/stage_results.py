@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +29,7 @@ from training.scores.interactions import Settled
 _MODELS: TypeAdapter[tuple[Model, ...]] = TypeAdapter(tuple[Model, ...])
 _ATTEMPTS, _CATALOG, _LOG = "attempts.parquet", "models.json", "log.parquet"
 _SUMMARY, _SIDES, _BUNDLE = "summary.json", "sides.npz", "bundle"
-_VERDICT = "verdict.json"
+_VERDICT, _LOOKED = "verdict.json", "looked.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,17 @@ def write_verdict(directory: Path, verdict: Mapping[str, Any]) -> None:
 def read_verdict(directory: Path) -> dict[str, Any]:
     """Reads what `write_verdict` left."""
     found: dict[str, Any] = orjson.loads((directory / _VERDICT).read_bytes())
+    return found
+
+
+def write_looked(directory: Path, found: Mapping[str, Any] | None) -> None:
+    """Leaves what a stage looked at, whose figures may be infinite."""
+    (directory / _LOOKED).write_text(json.dumps(found))
+
+
+def read_looked(directory: Path) -> dict[str, Any] | None:
+    """Reads what `write_looked` left."""
+    found: dict[str, Any] | None = json.loads((directory / _LOOKED).read_text())
     return found
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
+
+from pydantic import TypeAdapter
 
 from router.policy.scaling import EXPONENT_HIGH, EXPONENT_LOW
 from training.benchmark.bootstrap import Interval
@@ -96,3 +99,14 @@ class ScalingLaws:
         """The report as plain JSON values; what is infinite becomes null there."""
         best = self.next_dollar
         return {**asdict(self), "next_dollar": None if best is None else asdict(best)}
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `to_mapping` gave."""
+        return cls(
+            laws=_LAWS.validate_python(value["laws"]), steps=_STEPS.validate_python(value["steps"])
+        )
+
+
+_LAWS: TypeAdapter[tuple[Law, ...]] = TypeAdapter(tuple[Law, ...])
+_STEPS: TypeAdapter[tuple[Step, ...]] = TypeAdapter(tuple[Step, ...])
