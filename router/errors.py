@@ -10,6 +10,8 @@
     ├── Infeasible              no arm meets the slo, and the slo says reject
     ├── OutboxFull              the outbox has reached its bound, or the disk is full
     ├── Unavailable             a part that we need is away; trying again is safe
+    ├── BackendFailed           no backend answered (execution.backend)
+    ├── AllowanceSpent          what an attempt may spend is spent (execution.strategy)
     ├── BundleRefused           a policy bundle that we will not serve
     ├── MigrationNeeded         the database is not at this version's schema
     └── ConfigurationError      settings that contradict each other, a port in use

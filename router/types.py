@@ -44,6 +44,13 @@ class Capability(StrEnum):
     JSON = "json"
 
 
+class Thinking(StrEnum):
+    """How a model is told how much to think before it answers."""
+
+    EFFORT = "effort"  # in words: low, medium or high
+    BUDGET = "budget"  # in tokens
+
+
 class SloStatus(StrEnum):
     """Whether the chosen arm is predicted to meet the slo."""
 
@@ -162,7 +169,7 @@ class Model:
     turn before; None where it gives no discount. `tier` orders models by strength, 0 the
     weakest. `grid_gco2e_per_kwh` is the carbon intensity of the power in its `region`.
     `endpoint` is the base URL of its OpenAI-compatible API, `endpoint_model` the name that
-    it goes by there.
+    it goes by there. `thinking` is None for a model that is not told how much to think.
     """
 
     name: str
@@ -178,6 +185,7 @@ class Model:
     region: str = ""
     endpoint: str = ""
     endpoint_model: str = ""
+    thinking: Thinking | None = None
     enabled: bool = True
 
 

@@ -56,6 +56,8 @@ BY_REASON: Mapping[str, type[LeadlineError]] = {
     "CONFIGURATION": ConfigurationError,
     "INTERNAL": LeadlineError,
     "DEADLINE": Unavailable,
+    "BACKEND_FAILED": Unavailable,
+    "ALLOWANCE_SPENT": Infeasible,
 }
 """The class of every reason of the closed set in `protos/router/v1/errors.proto`."""
 

@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from router.clients.mapping import message_of, plain
 from router.slo import Slo
-from router.types import Arm, Capability, Model, PolicyRecord, PolicyState
+from router.types import Arm, Capability, Model, PolicyRecord, PolicyState, Thinking
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2
 
 
@@ -32,9 +32,11 @@ def model_message(model: Model) -> catalog_pb2.Model:
 
 
 def model_of(message: catalog_pb2.Model) -> Model:
-    """The model in a message; raises ValueError for a capability that is none."""
+    """The model in a message; raises ValueError for a word that is none of ours."""
     said = plain(message)
-    return Model(**said | {"capabilities": frozenset(map(Capability, said["capabilities"]))})
+    said["capabilities"] = frozenset(map(Capability, said["capabilities"]))
+    said["thinking"] = None if said["thinking"] is None else Thinking(said["thinking"])
+    return Model(**said)
 
 
 _ZERO_IS_DEFAULT = ("name", "confidence", "latency_quantile")

@@ -62,6 +62,9 @@ def add_model(
     region: Annotated[str, typer.Option(help="Where it runs, as eu-west.")] = "",
     endpoint: Annotated[str, typer.Option(help="Base URL of its OpenAI-compatible API.")] = "",
     endpoint_model: Annotated[str, typer.Option(help="Its name there.")] = "",
+    thinking: Annotated[
+        str, typer.Option(help="How it is told how much to think: effort or budget.")
+    ] = "",
     dsn: Dsn = "",
     address: Address = "",
     as_json: JsonFlag = False,
@@ -70,10 +73,12 @@ def add_model(
 
     Example: leadline models add gpt-4o-mini --input 0.15 --output 0.6 --tier 1
     """
-    from router.types import Capability, Model  # noqa: PLC0415
+    from router.types import Capability, Model, Thinking  # noqa: PLC0415
 
     with usage("--capability"):
         capabilities = frozenset(map(Capability, capability or ()))
+    with usage("--thinking"):
+        told = Thinking(thinking) if thinking else None
     model = Model(
         name=name,
         input_usd_per_mtok=input_usd_per_mtok,
@@ -88,6 +93,7 @@ def add_model(
         region=region,
         endpoint=endpoint,
         endpoint_model=endpoint_model,
+        thinking=told,
     )
     _put_model(model, dsn, address, as_json=as_json)
 

@@ -65,6 +65,10 @@ def model_of(message: catalog_pb2.Model) -> Model:
             raise InvalidInput(f"{value} is not from {low} to {high}", field=f"model.{field}")
     for capability in message.capabilities:
         _check_capability(capability)
+    if message.thinking not in catalog_pb2.Thinking.values():
+        raise InvalidInput(
+            f"{message.thinking} is none of its values; update the server", field="model.thinking"
+        )
     texts: dict[str, Any] = {
         field: fields.short(getattr(message, field), f"model.{field}", most)
         for field, most in _TEXTS

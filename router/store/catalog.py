@@ -15,7 +15,7 @@ from router.store import audit
 from router.store.engine import transaction
 from router.store.seams import Topic
 from router.store.tables import arms, audit_log, models, revisions
-from router.types import Arm, Capability, Catalog, Model, check_arm
+from router.types import Arm, Capability, Catalog, Model, Thinking, check_arm
 
 
 class PostgresCatalog:
@@ -115,7 +115,8 @@ def _revision(connection: Connection) -> int:
 
 def _model(row: Any) -> Model:
     capabilities = frozenset(Capability(name) for name in row["capabilities"])
-    return Model(**{**row, "capabilities": capabilities})
+    thinking = Thinking(row["thinking"]) if row.get("thinking") else None
+    return Model(**{**row, "capabilities": capabilities, "thinking": thinking})
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ models = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("cached_input_usd_per_mtok", sa.Double),
     sa.Column("grid_gco2e_per_kwh", sa.Double, nullable=False, server_default=sa.text("0")),
+    sa.Column("thinking", sa.Text),
 )
 arms = sa.Table(
     "arms",

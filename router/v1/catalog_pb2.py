@@ -25,33 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17router/v1/catalog.proto\x12\trouter.v1\x1a\x1cgoogle/protobuf/struct.proto\"\\\n\x03\x41rm\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\'\n\x06params\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0b\n\x03key\x18\x04 \x01(\t\"\xee\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12input_usd_per_mtok\x18\x02 \x01(\x01\x12\x1b\n\x13output_usd_per_mtok\x18\x03 \x01(\x01\x12\x0c\n\x04tier\x18\x04 \x01(\x05\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\x05\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x1a\n\x12\x65nergy_wh_per_ktok\x18\x08 \x01(\x01\x12\x0e\n\x06region\x18\t \x01(\t\x12\x10\n\x08\x65ndpoint\x18\n \x01(\t\x12\x16\n\x0e\x65ndpoint_model\x18\x0b \x01(\t\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\x08\x12&\n\x19\x63\x61\x63hed_input_usd_per_mtok\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12grid_gco2e_per_kwh\x18\x0e \x01(\x01\x42\x1c\n\x1a_cached_input_usd_per_mtok\"\x13\n\x11ListModelsRequest\"H\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.router.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\"F\n\x0fPutModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x05model\x18\x02 \x01(\x0b\x32\x10.router.v1.Model\"$\n\x10PutModelResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x11\n\x0fListArmsRequest\"B\n\x10ListArmsResponse\x12\x1c\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x0e.router.v1.Arm\x12\x10\n\x08revision\x18\x02 \x01(\x03\"Q\n\rPutArmRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1b\n\x03\x61rm\x18\x02 \x01(\x0b\x32\x0e.router.v1.Arm\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\"\"\n\x0ePutArmResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\x9d\x02\n\x07\x43\x61talog\x12I\n\nListModels\x12\x1c.router.v1.ListModelsRequest\x1a\x1d.router.v1.ListModelsResponse\x12\x43\n\x08PutModel\x12\x1a.router.v1.PutModelRequest\x1a\x1b.router.v1.PutModelResponse\x12\x43\n\x08ListArms\x12\x1a.router.v1.ListArmsRequest\x1a\x1b.router.v1.ListArmsResponse\x12=\n\x06PutArm\x12\x18.router.v1.PutArmRequest\x1a\x19.router.v1.PutArmResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17router/v1/catalog.proto\x12\trouter.v1\x1a\x1cgoogle/protobuf/struct.proto\"\\\n\x03\x41rm\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\'\n\x06params\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0b\n\x03key\x18\x04 \x01(\t\"\x95\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12input_usd_per_mtok\x18\x02 \x01(\x01\x12\x1b\n\x13output_usd_per_mtok\x18\x03 \x01(\x01\x12\x0c\n\x04tier\x18\x04 \x01(\x05\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\x05\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x1a\n\x12\x65nergy_wh_per_ktok\x18\x08 \x01(\x01\x12\x0e\n\x06region\x18\t \x01(\t\x12\x10\n\x08\x65ndpoint\x18\n \x01(\t\x12\x16\n\x0e\x65ndpoint_model\x18\x0b \x01(\t\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\x08\x12&\n\x19\x63\x61\x63hed_input_usd_per_mtok\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12grid_gco2e_per_kwh\x18\x0e \x01(\x01\x12%\n\x08thinking\x18\x0f \x01(\x0e\x32\x13.router.v1.ThinkingB\x1c\n\x1a_cached_input_usd_per_mtok\"\x13\n\x11ListModelsRequest\"H\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.router.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\"F\n\x0fPutModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x05model\x18\x02 \x01(\x0b\x32\x10.router.v1.Model\"$\n\x10PutModelResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x11\n\x0fListArmsRequest\"B\n\x10ListArmsResponse\x12\x1c\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x0e.router.v1.Arm\x12\x10\n\x08revision\x18\x02 \x01(\x03\"Q\n\rPutArmRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1b\n\x03\x61rm\x18\x02 \x01(\x0b\x32\x0e.router.v1.Arm\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\"\"\n\x0ePutArmResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03*N\n\x08Thinking\x12\x18\n\x14THINKING_UNSPECIFIED\x10\x00\x12\x13\n\x0fTHINKING_EFFORT\x10\x01\x12\x13\n\x0fTHINKING_BUDGET\x10\x02\x32\x9d\x02\n\x07\x43\x61talog\x12I\n\nListModels\x12\x1c.router.v1.ListModelsRequest\x1a\x1d.router.v1.ListModelsResponse\x12\x43\n\x08PutModel\x12\x1a.router.v1.PutModelRequest\x1a\x1b.router.v1.PutModelResponse\x12\x43\n\x08ListArms\x12\x1a.router.v1.ListArmsRequest\x1a\x1b.router.v1.ListArmsResponse\x12=\n\x06PutArm\x12\x18.router.v1.PutArmRequest\x1a\x19.router.v1.PutArmResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'router.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_THINKING']._serialized_start=981
+  _globals['_THINKING']._serialized_end=1059
   _globals['_ARM']._serialized_start=68
   _globals['_ARM']._serialized_end=160
   _globals['_MODEL']._serialized_start=163
-  _globals['_MODEL']._serialized_end=529
-  _globals['_LISTMODELSREQUEST']._serialized_start=531
-  _globals['_LISTMODELSREQUEST']._serialized_end=550
-  _globals['_LISTMODELSRESPONSE']._serialized_start=552
-  _globals['_LISTMODELSRESPONSE']._serialized_end=624
-  _globals['_PUTMODELREQUEST']._serialized_start=626
-  _globals['_PUTMODELREQUEST']._serialized_end=696
-  _globals['_PUTMODELRESPONSE']._serialized_start=698
-  _globals['_PUTMODELRESPONSE']._serialized_end=734
-  _globals['_LISTARMSREQUEST']._serialized_start=736
-  _globals['_LISTARMSREQUEST']._serialized_end=753
-  _globals['_LISTARMSRESPONSE']._serialized_start=755
-  _globals['_LISTARMSRESPONSE']._serialized_end=821
-  _globals['_PUTARMREQUEST']._serialized_start=823
-  _globals['_PUTARMREQUEST']._serialized_end=904
-  _globals['_PUTARMRESPONSE']._serialized_start=906
-  _globals['_PUTARMRESPONSE']._serialized_end=940
-  _globals['_CATALOG']._serialized_start=943
-  _globals['_CATALOG']._serialized_end=1228
+  _globals['_MODEL']._serialized_end=568
+  _globals['_LISTMODELSREQUEST']._serialized_start=570
+  _globals['_LISTMODELSREQUEST']._serialized_end=589
+  _globals['_LISTMODELSRESPONSE']._serialized_start=591
+  _globals['_LISTMODELSRESPONSE']._serialized_end=663
+  _globals['_PUTMODELREQUEST']._serialized_start=665
+  _globals['_PUTMODELREQUEST']._serialized_end=735
+  _globals['_PUTMODELRESPONSE']._serialized_start=737
+  _globals['_PUTMODELRESPONSE']._serialized_end=773
+  _globals['_LISTARMSREQUEST']._serialized_start=775
+  _globals['_LISTARMSREQUEST']._serialized_end=792
+  _globals['_LISTARMSRESPONSE']._serialized_start=794
+  _globals['_LISTARMSRESPONSE']._serialized_end=860
+  _globals['_PUTARMREQUEST']._serialized_start=862
+  _globals['_PUTARMREQUEST']._serialized_end=943
+  _globals['_PUTARMRESPONSE']._serialized_start=945
+  _globals['_PUTARMRESPONSE']._serialized_end=979
+  _globals['_CATALOG']._serialized_start=1062
+  _globals['_CATALOG']._serialized_end=1347
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Thinking:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThinkingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thinking.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THINKING_UNSPECIFIED: _Thinking.ValueType  # 0
+    """It is not told."""
+    THINKING_EFFORT: _Thinking.ValueType  # 1
+    """In words: low, medium or high, as OpenAI's and Gemini's reasoning_effort."""
+    THINKING_BUDGET: _Thinking.ValueType  # 2
+    """In tokens, as Anthropic's thinking budget."""
+
+class Thinking(_Thinking, metaclass=_ThinkingEnumTypeWrapper):
+    """How a model is told how much to think before it answers."""
+
+THINKING_UNSPECIFIED: Thinking.ValueType  # 0
+"""It is not told."""
+THINKING_EFFORT: Thinking.ValueType  # 1
+"""In words: low, medium or high, as OpenAI's and Gemini's reasoning_effort."""
+THINKING_BUDGET: Thinking.ValueType  # 2
+"""In tokens, as Anthropic's thinking budget."""
+Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
 
 @_typing.final
 class Arm(_message.Message):
@@ -79,6 +104,7 @@ class Model(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     CACHED_INPUT_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
     GRID_GCO2E_PER_KWH_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name by which arms and slos refer to the model."""
     input_usd_per_mtok: _builtins.float
@@ -107,6 +133,8 @@ class Model(_message.Message):
     """
     grid_gco2e_per_kwh: _builtins.float
     """Carbon intensity of the power in its region, in grams of CO2 equivalent per kWh."""
+    thinking: Global___Thinking.ValueType
+    """How it is told how much to think; unspecified: it is not."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the model can do beyond text: "tools", "vision", "json"."""
@@ -128,10 +156,11 @@ class Model(_message.Message):
         enabled: _builtins.bool = ...,
         cached_input_usd_per_mtok: _builtins.float | None = ...,
         grid_gco2e_per_kwh: _builtins.float = ...,
+        thinking: Global___Thinking.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok", "cached_input_usd_per_mtok", b"cached_input_usd_per_mtok"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok", "cached_input_usd_per_mtok", b"cached_input_usd_per_mtok", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "enabled", b"enabled", "endpoint", b"endpoint", "endpoint_model", b"endpoint_model", "energy_wh_per_ktok", b"energy_wh_per_ktok", "grid_gco2e_per_kwh", b"grid_gco2e_per_kwh", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_usd_per_mtok", b"output_usd_per_mtok", "region", b"region", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok", "cached_input_usd_per_mtok", b"cached_input_usd_per_mtok", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "enabled", b"enabled", "endpoint", b"endpoint", "endpoint_model", b"endpoint_model", "energy_wh_per_ktok", b"energy_wh_per_ktok", "grid_gco2e_per_kwh", b"grid_gco2e_per_kwh", "input_usd_per_mtok", b"input_usd_per_mtok", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_usd_per_mtok", b"output_usd_per_mtok", "region", b"region", "thinking", b"thinking", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cached_input_usd_per_mtok: _TypeAlias = _typing.Literal["cached_input_usd_per_mtok"]  # noqa: Y015
     _WhichOneofArgType__cached_input_usd_per_mtok: _TypeAlias = _typing.Literal["_cached_input_usd_per_mtok", b"_cached_input_usd_per_mtok"]  # noqa: Y015

@@ -78,6 +78,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: this tenant has no such certificate."""
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 27
     """RESOURCE_EXHAUSTED: what is left of the slo's budget for this period covers no arm."""
+    ERROR_REASON_BACKEND_FAILED: _ErrorReason.ValueType  # 28
+    """UNAVAILABLE: no backend answered; the message says how the last one failed."""
+    ERROR_REASON_ALLOWANCE_SPENT: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED: what the request may spend does not cover one call."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the closed set that stands in `reason` of the
@@ -141,4 +145,8 @@ ERROR_REASON_CERTIFICATE_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND: this tenant has no such certificate."""
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 27
 """RESOURCE_EXHAUSTED: what is left of the slo's budget for this period covers no arm."""
+ERROR_REASON_BACKEND_FAILED: ErrorReason.ValueType  # 28
+"""UNAVAILABLE: no backend answered; the message says how the last one failed."""
+ERROR_REASON_ALLOWANCE_SPENT: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED: what the request may spend does not cover one call."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -49,7 +49,7 @@ from router.store.seams import (
 from router.store.shipper import Shipper
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
-from router.types import Arm, Capability, Model, PolicyState, Role
+from router.types import Arm, Capability, Model, PolicyState, Role, Thinking
 from tests.kit.records import OTHER_TENANT, attempt, certificate, decision, monitor, outcome
 
 WEAK = Model(name="weak", input_usd_per_mtok=0.1, output_usd_per_mtok=0.2, tier=0)
@@ -60,6 +60,7 @@ STRONG = Model(
     tier=2,
     capabilities=frozenset({Capability.TOOLS, Capability.JSON}),
     region="eu-west",
+    thinking=Thinking.EFFORT,
 )
 
 

@@ -17,7 +17,7 @@ from router.clients.errors import BY_REASON, named
 from router.clients.values import OutcomeReport
 from router.errors import InvalidInput, LeadlineError, NotFound, Unavailable
 from router.slo import AccuracyScope, OnInfeasible, Slo
-from router.types import Arm, Capability, Model
+from router.types import Arm, Capability, Model, Thinking
 from router.v1 import errors_pb2
 from tests.kit.policies import some_slos
 
@@ -121,6 +121,7 @@ def test_a_model_survives_the_wire() -> None:
         tier=2,
         capabilities=frozenset({Capability.JSON, Capability.TOOLS}),
         endpoint="http://x",
+        thinking=Thinking.BUDGET,
         enabled=False,
     )
     assert messages.model_of(messages.model_message(model)) == model
