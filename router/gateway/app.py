@@ -21,6 +21,7 @@ from router.gateway.guarding import Guard, Handler
 from router.gateway.models import ModelsPath
 from router.gateway.refusals import refusal
 from router.gateway.replies import JSON
+from router.gateway.streaming import PACE, Pace
 from router.serving.auth import Callers
 from router.serving.outcomes import Outcomes
 from router.serving.state import Current
@@ -43,6 +44,7 @@ class Parts:
     metrics: Metrics
     log: Logger
     key: bytes
+    pace: Pace = PACE
 
 
 def application(parts: Parts, settings: Settings) -> Starlette:
@@ -60,6 +62,7 @@ def application(parts: Parts, settings: Settings) -> Starlette:
         current=parts.current,
         key=parts.key,
         most_s=settings.gateway_timeout_s,
+        pace=parts.pace,
     )
     models = ModelsPath(parts.current, parts.tenants)
 

@@ -17,7 +17,7 @@ from router.gateway.guarding import Exchange
 from router.gateway.hearing import Hearing
 from router.gateway.naming import named
 from router.gateway.replies import Reply, about
-from router.gateway.streaming import Stream
+from router.gateway.streaming import PACE, Pace, Stream
 from router.gateway.writing import completion
 from router.serving.state import Current
 from router.types import Identity
@@ -35,6 +35,7 @@ class Chat:
     current: Current
     key: bytes
     most_s: float
+    pace: Pace = PACE
 
     async def answer(self, exchange: Exchange, send: Send) -> int:
         """Answers, whole or as a stream; returns the status. Raises LeadlineError before that."""
@@ -44,7 +45,7 @@ class Chat:
         request = question.of_model(named(question.model, self.current.state))
         if not question.streams:
             return await self._whole(request, exchange.caller, send)
-        stream = Stream(send, include_usage=question.include_usage)
+        stream = Stream(send, self.pace, include_usage=question.include_usage)
         return await self._streamed(request, exchange, stream)
 
     async def _whole(self, request: Request, caller: Identity, send: Send) -> int:

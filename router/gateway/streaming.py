@@ -1,13 +1,14 @@
 """Writes an execution as a stream of server-sent events.
 
-The response starts with the first text, or when nothing has come within `HOLD_S`: an error
-before that still has its own status. A later one comes as an event, which clients raise.
+The response starts with the first text, or when none has come in a second: an error before
+that still has its own status. A later one comes as an event, which clients raise.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
 from starlette.types import Send
@@ -21,8 +22,6 @@ from router.gateway.replies import START, about
 from router.gateway.writing import DONE, Chunks, added, comment, event, whole_calls
 from router.types import Arm
 
-HOLD_S = 1.0
-KEEP_ALIVE_S = 10.0
 MOST_HELD = 32
 CHARACTERS = 1_024
 """An answer that comes whole is sent in pieces of so many characters."""
@@ -34,11 +33,22 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long a response is held for its first text, and how long a stream may be silent."""
+
+    hold_s: float = 1.0
+    silent_s: float = 10.0
+
+
+PACE = Pace()
+
+
 class Stream:
     """One answer as it is written to a client."""
 
-    def __init__(self, send: Send, *, include_usage: bool) -> None:
-        self._send, self._include_usage = send, include_usage
+    def __init__(self, send: Send, pace: Pace, *, include_usage: bool) -> None:
+        self._send, self._pace, self._include_usage = send, pace, include_usage
         self._decided: Decided | None = None
         self._chunks: Chunks | None = None
         self._held: list[bytes] = []
@@ -48,9 +58,9 @@ class Stream:
     async def write(self, hearing: Hearing) -> None:
         """Writes until the end. Raises LeadlineError; the client hears of it by `fail`."""
         clock = asyncio.get_running_loop().time
-        until = clock() + HOLD_S
+        until = clock() + self._pace.hold_s
         while not self.ended:
-            patience_s = KEEP_ALIVE_S if self.started else max(0.0, until - clock())
+            patience_s = self._pace.silent_s if self.started else max(0.0, until - clock())
             await self._hear(await hearing.next(patience_s))
 
     async def fail(self, error: LeadlineError) -> None:
