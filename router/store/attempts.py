@@ -118,6 +118,7 @@ left join lateral (
 where case made.attempt when 0 then d.model else coalesce(own.model, arms.model) end is not null
 order by d.occurred_at, made.tenant_id, d.decision_id, made.attempt
 """
+QUERY = _KNOWN + _DECIDED + _ROWS
 
 
 def attempts(
@@ -135,4 +136,4 @@ def attempts(
     the trainer's role.
     """
     parameters = {"tenant": tenant_id, "since": since, "before": before}
-    return streamed(engine, _KNOWN + _DECIDED + _ROWS, parameters, SCHEMA, batch_rows)
+    return streamed(engine, QUERY, parameters, SCHEMA, batch_rows)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from router.ids import uuid7
 from router.store.arrivals import PostgresArrivals
-from router.store.attempts import SCHEMA, attempts
+from router.store.attempts import QUERY, SCHEMA, attempts
+from router.store.batches import LINEAR
 from router.store.interactions import import_rows
 from tests.contract.test_store_training import NOW, Database, log_batch
 from tests.kit.records import decision, outcome
@@ -112,3 +114,17 @@ def test_history_says_that_it_was_brought_in(database: Database) -> None:
     (read_row,) = read(database)
     assert read_row["imported"]
     assert (read_row["sources"], read_row["scores"]) == (["import"], [0.5])
+
+
+def test_the_time_to_read_does_not_grow_with_the_square_of_the_decisions(
+    database: Database,
+) -> None:
+    with database.trainer.connect() as connection:
+        for setting in LINEAR:
+            connection.execute(text(f"set {setting}"))
+        every = {"tenant": None, "since": None, "before": None}
+        plan = connection.execute(text(f"explain {QUERY}"), every).scalars().all()
+    joined = [line for line in plan if "Join" in line or "Nested Loop" in line]
+    assert any("Hash" in line for line in joined)
+    assert not any("Merge" in line for line in joined)
+    assert len([line for line in joined if "Nested Loop" in line]) == 1  # one arm's place
