@@ -167,13 +167,13 @@ def read_as(shape: type[Any], value: Any, *, strict: bool = True) -> Any:
         return shape.model_validate(value, strict=strict)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        steps = [str(step) for step in first["loc"]]
-        param = ".".join(steps[:-1] if steps and steps[-1] in _UNIONS else steps)
+        param = ".".join(step for step in map(str, first["loc"]) if not _is_type(step))
         raise InvalidInput(first["msg"], field=param[:200] or "body") from None
 
 
-_UNIONS = ("str", "list[_Part]", "list[constrained-str]", "list[str]", "dict[str,any]")
-"""What pydantic adds to a place for each type that a union offers."""
+def _is_type(step: str) -> bool:
+    """Whether a step of a place is what pydantic adds to it for each type that may be there."""
+    return step == "str" or "[" in step
 
 
 def _extras(headers: Mapping[str, str]) -> _Extras:
