@@ -26,8 +26,9 @@ class ClientGone(Exception):
 class Bodies:
     """Counts what the bodies under way hold in memory; belongs to an event loop."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes, self._most = max_bytes, MOST_TOGETHER * max_bytes
+    def __init__(self, max_bytes: int, within_s: float = BODY_S) -> None:
+        self.max_bytes, self.within_s = max_bytes, within_s
+        self._most = MOST_TOGETHER * max_bytes
         self.held_bytes = 0
 
     @contextmanager
@@ -61,11 +62,12 @@ class Body:
         if declared is not None and declared > READ_ANYWAY * most:
             raise _too_large(most)
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout(self._bodies.within_s):
                 received = await self._receive(receive, most)
         except TimeoutError:
             raise LeadlineError(
-                f"the body took longer than {BODY_S:g} s; send it at once", reason="BODY_LATE"
+                f"the body took longer than {self._bodies.within_s:g} s; send it at once",
+                reason="BODY_LATE",
             ) from None
         if received > most:
             raise _too_large(most)

@@ -11,14 +11,15 @@ REQUEST_S = 10.0
 
 
 class Connection(H11Protocol):
-    """One connection; it is closed when its first request has no whole head within `REQUEST_S`."""
+    """One connection; it is closed when its first request has no whole head by then."""
 
+    within_s = REQUEST_S
     _asking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begins to wait."""
         super().connection_made(transport)
-        self._asking = self.loop.call_later(REQUEST_S, self._give_up)
+        self._asking = self.loop.call_later(self.within_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no longer."""

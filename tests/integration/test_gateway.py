@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -344,3 +345,40 @@ async def test_a_stranger_is_told_so_before_the_body_is_read() -> None:
             await client.chat.completions.create(model="auto", messages=HELLO)
     assert raised.value.code == "invalid_api_key"
     assert not served.executor.requests
+
+
+async def test_what_is_no_request_is_refused_in_openais_shape() -> None:
+    chat = "/v1/chat/completions"
+    plain: Any = {"model": "auto", "messages": HELLO}
+    async with gateway(gateway_max_body_bytes=2_000) as served:
+        headers = {"authorization": f"Bearer {served.key}"}
+        async with httpx.AsyncClient(base_url=served.url, headers=headers) as client:
+            replies = {
+                404: await client.get("/v1/completions"),
+                405: await client.get(chat),
+                413: await client.post(chat, json=plain | {"x": "x" * 3_000}),
+                415: await client.post(chat, content=b"{}", headers={"content-type": "text/plain"}),
+                400: await client.post(
+                    chat, content=b"[" * 1_500, headers={"content-type": "application/json"}
+                ),
+            }
+            healthy = await client.get("/healthz", headers={"authorization": ""})
+    assert {status: reply.status_code for status, reply in replies.items()} == {
+        status: status for status in replies
+    }
+    for reply in replies.values():
+        assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert healthy.status_code == 200
+    assert not served.executor.requests
+
+
+async def test_no_more_requests_are_under_way_than_may_be() -> None:
+    async with gateway(waits, max_concurrency=1) as served, served.client() as client:
+        first = asyncio.create_task(client.chat.completions.create(model="auto", messages=HELLO))
+        await served.executor.asked.wait()
+        with pytest.raises(openai.RateLimitError) as raised:
+            await client.chat.completions.create(model="auto", messages=HELLO)
+        first.cancel()
+        await served.executor.left.wait()
+    assert raised.value.code == "overloaded"
+    assert raised.value.response.headers["retry-after"] == "1"
