@@ -9,8 +9,10 @@ from router.execution.answers import Reader
 from router.execution.calls import Said
 from router.execution.strategies.asking import extracted
 from router.execution.strategies.clusters import clustered
+from router.execution.strategy import Answer
 from router.policy.embedding import Embedder
 from router.policy.sampling import Votes, voted
+from router.types import Evidence
 
 
 class Ballot:
@@ -72,3 +74,14 @@ class Ballot:
 
         places = sorted(range(len(self._said)), key=rank)
         return [(self._said[place], self._answers[place]) for place in places]
+
+    def answer(self, wanted: int, *, cut_short: bool) -> Answer:
+        """The answer that leads, and others where the caller wants a choice."""
+        (said, answer), *others = self.ranked()
+        return Answer(
+            said=said,
+            evidence=Evidence(confidence=self.agreement),
+            extracted=answer,
+            cut_short=cut_short,
+            others=tuple(each for each, _ in others[: wanted - 1]),
+        )
