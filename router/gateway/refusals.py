@@ -71,15 +71,12 @@ FAILURES: Mapping[Failure, Kind] = {
     Failure.RATE_LIMITED: Kind(status=429, type=_LIMIT),
     Failure.BUSY: Kind(status=429, type=_LIMIT),
     Failure.REFUSED: Kind(status=400),
-    Failure.OVERLOADED: Kind(status=502, type=_SERVER),
-    Failure.UNREACHABLE: Kind(status=502, type=_SERVER),
-    Failure.BROKEN_OFF: Kind(status=502, type=_SERVER),
-    Failure.GARBAGE: Kind(status=502, type=_SERVER),
     Failure.OPEN_CIRCUIT: Kind(status=503, type=_SERVER),
     Failure.TIMEOUT: Kind(status=504, type=_SERVER),
 }
-"""By how the backend failed, once no other arm could stand in; the code is `backend_` + that."""
+"""By how the backend failed, 502 for the rest; the code is `backend_` + that."""
 
+_BAD_GATEWAY = Kind(status=502, type=_SERVER)
 _FAULT = Kind(status=500, type=_SERVER, code="internal_error")
 
 
@@ -108,7 +105,7 @@ def refusal(error: LeadlineError) -> Refusal:
 
 def _kind(error: LeadlineError) -> Kind:
     if isinstance(error, BackendFailed):
-        return FAILURES[error.failure]
+        return FAILURES.get(error.failure, _BAD_GATEWAY)
     return KINDS.get(error.reason, _FAULT)
 
 
