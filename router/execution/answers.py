@@ -26,7 +26,7 @@ MOST_READ_CHARS = 100_000
 MOST_NUMBER_CHARS, MOST_JSON_STARTS = 400, 200
 MOST_MARKS, MOST_ANSWER_CHARS = 20, 2_000
 
-MOST_SHORT_CHARS = 80
+MOST_SHORT_CHARS = 200
 """A text of one line and at most so many characters is taken for an answer alone."""
 
 _MARKS = re.compile(

@@ -88,21 +88,11 @@ async def test_each_call_has_a_seed_of_its_own_so_that_no_sample_comes_twice() -
     assert len(set(seeds)) == len(seeds)
 
 
-async def test_samples_are_drawn_side_by_side_where_a_backend_gives_one_at_a_time() -> None:
-    caller = TestCaller(reply=lambda _: completion("Answer: 4"), pause_s=0.01)
-    answer = await strategy("self_consistency").run(TASK, {"samples": 9}, caller)
-    assert (len(caller.asked), caller.most_under_way) == (9, 8)
-    assert answer.extracted == "4"
-
-
-async def test_a_backend_that_refuses_several_samples_is_asked_for_one_at_a_time() -> None:
-    def reply(asked: Asked) -> Completion:
-        if asked.samples > 1:
-            raise BackendFailed("n must be 1", failure=Failure.REFUSED)
-        return completion("Answer: 4")
-
-    answer = await strategy("self_consistency").run(TASK, {"samples": 5}, TestCaller(reply=reply))
-    assert (answer.extracted, answer.evidence.confidence) == ("4", 1.0)
+async def test_samples_are_drawn_on_where_a_call_brings_fewer() -> None:
+    caller = TestCaller(reply=lambda _: completion("Answer: 4"))
+    answer = await strategy("self_consistency").run(TASK, {"samples": 3}, caller)
+    assert [asked.samples for asked in caller.asked] == [3, 2, 1]
+    assert answer.evidence.confidence == 1.0
 
 
 async def test_what_was_drawn_answers_when_the_backend_fails_midway() -> None:

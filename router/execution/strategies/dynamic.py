@@ -15,7 +15,7 @@ from router.execution.backend import BackendFailed
 from router.execution.strategies.asking import plain
 from router.execution.strategies.ballot import Ballot
 from router.execution.strategies.chain_of_thought import thoughtful
-from router.execution.strategies.drawing import Drawing
+from router.execution.strategies.drawing import draw
 from router.execution.strategies.params import share, whole
 from router.execution.strategy import AllowanceSpent, Answer, Caller, Task
 from router.policy.sampling import Agreement
@@ -39,13 +39,12 @@ class Dynamic:
         """
         most = whole(params, "samples", ATTEMPTS, MOST_ATTEMPTS)
         rule = Agreement(threshold=share(params, "threshold", THRESHOLD), most=most)
-        first = Drawing(plain(task), caller)
-        later = Drawing(thoughtful(task, params, caller), caller)
+        first, later = plain(task), thoughtful(task, params, caller)
         ballot, cut_short = Ballot(reader(task.answer_kind)), False
         try:
             while not (len(ballot) and rule.enough(ballot.votes)):
-                drawing = later if len(ballot) else first
-                ballot.add(await drawing.more(1, len(ballot)))
+                prompt = later if len(ballot) else first
+                ballot.add(await draw(prompt, caller, 1, len(ballot)))
                 caller.tell(f"attempt {len(ballot)} of at most {most}")
         except (AllowanceSpent, BackendFailed):
             if not len(ballot):

@@ -13,7 +13,7 @@ from router.execution.backend import BackendFailed
 from router.execution.strategies.asking import Prompt, plain
 from router.execution.strategies.ballot import Ballot
 from router.execution.strategies.chain_of_thought import thoughtful
-from router.execution.strategies.drawing import Drawing
+from router.execution.strategies.drawing import draw
 from router.execution.strategies.params import one_of, share, switch, whole
 from router.execution.strategy import AllowanceSpent, Answer, Caller, Task
 from router.policy.embedding import Embedder
@@ -30,7 +30,7 @@ class SelfConsistency:
     """Draws samples until a rule says that the vote is clear enough.
 
     Samples are drawn together as far as the rule needs them in any case, so that none is
-    drawn for nothing: by one call with `n`, or side by side where that brings fewer.
+    drawn for nothing.
     """
 
     name = "self_consistency"
@@ -53,12 +53,12 @@ class SelfConsistency:
         """
         most = whole(params, "samples", SAMPLES, MOST_SAMPLES)
         rule = self._rule_of(params, most)
-        drawing = Drawing(_prompt(task, params, caller), caller)
+        prompt = _prompt(task, params, caller)
         ballot, cut_short = Ballot(reader(task.answer_kind), self._embedder), False
         try:
             while len(ballot) < most and not (len(ballot) and rule.enough(ballot.votes)):
                 count = least_more(rule, ballot.votes, most)
-                ballot.add(await drawing.more(count, len(ballot)))
+                ballot.add(await draw(prompt, caller, count, len(ballot)))
                 caller.tell(f"{len(ballot)} of at most {most} samples")
         except (AllowanceSpent, BackendFailed):
             if not len(ballot):

@@ -19,7 +19,7 @@ from router.execution.strategies.asking import (
     wants_form,
     with_system,
 )
-from router.execution.strategies.drawing import Drawing
+from router.execution.strategies.drawing import draw
 from router.execution.strategies.params import whole
 from router.execution.strategy import AllowanceSpent, Answer, Caller, Task
 from router.execution.verifiers.verdict import texts
@@ -140,9 +140,8 @@ class _Search:
     async def _widened(
         self, path: _Path, count: int, drawn: int, *, last: bool
     ) -> list[_Path] | AllowanceSpent | BackendFailed:
-        drawing = Drawing(self._prompt(path, last=last), self._caller)
         try:
-            said = await drawing.all_of(count, drawn)
+            said = await draw(self._prompt(path, last=last), self._caller, count, drawn)
         except (AllowanceSpent, BackendFailed) as error:
             self.cut_short = True
             return error
