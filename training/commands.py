@@ -14,7 +14,7 @@ import typer
 
 from router.commands import policies
 from router.commands.options import Dsn, JsonFlag, duration, settings
-from router.commands.output import print_json, progress
+from router.commands.output import print_json, progress, say
 from training import certificate_commands, log_commands
 from training.benchmark.commands import benchmark
 from training.compare import commands as compare_commands
@@ -63,6 +63,9 @@ ResumeWithin = Annotated[
     str,
     typer.Option("--resume-within", help="How old a run that was broken off may be to go on."),
 ]
+IfDrifted = Annotated[
+    bool, typer.Option("--if-drifted", help="Learn only where drift calls for it; else end.")
+]
 
 
 def groups(app: typer.Typer) -> None:
@@ -88,6 +91,7 @@ def train(
     canary: Canary = True,
     wait: Wait = False,
     resume_within: ResumeWithin = "12h",
+    if_drifted: IfDrifted = False,
     dsn: Dsn = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -104,12 +108,11 @@ def train(
 
     leadline train --log new_model.parquet --adapt policy --out adapted
     """
-    if adapt is not None and log is None:
-        raise typer.BadParameter("goes with --log, the outcomes of new arms", param_hint="--adapt")
-    if log is None and out is not None:
-        raise typer.BadParameter("goes with --log; from the database, policies are registered")
+    _check(log, out, adapt, if_drifted=if_drifted)
     config = settings(dsn=dsn)
     within = _within(resume_within)
+    if if_drifted and not _drifted(config, as_json=as_json):
+        return
     steps = DATABASE_STEPS if log is None else STEPS if adapt is None else ADAPTING_STEPS
     with _options(config, seed=seed, holdout=holdout, steps=steps) as told:
         options = replace(told, canary=canary)
@@ -126,6 +129,34 @@ def train(
         tell_adapted(found)
     else:
         tell(found)
+
+
+def _check(log: Path | None, out: Path | None, adapt: Path | None, *, if_drifted: bool) -> None:
+    """Raises BadParameter for options that do not go together."""
+    if adapt is not None and log is None:
+        raise typer.BadParameter("goes with --log, the outcomes of new arms", param_hint="--adapt")
+    if log is None and out is not None:
+        raise typer.BadParameter("goes with --log; from the database, policies are registered")
+    if log is not None and if_drifted:
+        raise typer.BadParameter("is asked of the database", param_hint="--if-drifted")
+
+
+def _drifted(config: Settings, *, as_json: bool) -> bool:
+    """Whether drift calls for learning now; says what it found where it does not."""
+    from router.commands.database import database  # noqa: PLC0415
+    from training.drift.search import in_short  # noqa: PLC0415
+    from training.run.early import drifted  # noqa: PLC0415
+
+    where = config.dsn.get_secret_value() if config.dsn else ""
+    with database(where) as opened:
+        found = drifted(opened.dsn, now=datetime.now(UTC))
+    short = None if found is None else in_short(found.to_mapping())
+    _log(config).info("asked for drift", found=short)
+    if found is not None and found.retrain:
+        return True
+    why = "it is not asked now" if found is None else "nothing moved that calls for it"
+    print_json({"drift": short, "next": None}) if as_json else say(f"not learning: {why}")
+    return False
 
 
 def _within(text: str) -> timedelta:

@@ -20,6 +20,7 @@ from tests.kit.nights import START, Book, Nights, decided, history
 from tests.kit.postgres import PostgresServer
 from tests.kit.server import Admin
 from training.job import STAGES
+from training.run.early import drifted
 
 
 @pytest.fixture
@@ -184,3 +185,24 @@ def test_the_runs_are_told_with_stage_duration_and_policy(
     assert told["duration_s"] > 0
     assert set(told["stages_s"]) == set(STAGES)
     assert "canary" in run("training-runs", "--dsn", nights.dsn).stdout
+
+
+def test_drift_calls_for_learning_early_and_only_drift_does(dsn: str, tmp_path: Path) -> None:
+    decided(dsn, 600)
+    nights = Nights(dsn=dsn, state=tmp_path / "state")
+    assert drifted(dsn, now=datetime.now(UTC)) is None  # nothing that was learnt serves
+    first = nights.here(canary=False)
+    with Admin(dsn) as admin:
+        admin.registry.promote(first.record.version, actor="test")
+    later = datetime.now(UTC) + timedelta(hours=7)
+    decided(dsn, 300, since=START + timedelta(minutes=600))
+    steady = drifted(dsn, now=later)
+    assert steady is not None
+    assert not steady.retrain
+    assert drifted(dsn, now=datetime.now(UTC)) is None  # a run has just begun
+    assert not answer("train", "--if-drifted", "--dsn", dsn)["drift"]
+    decided(dsn, 600, since=START + timedelta(minutes=900), dearer=2.0)
+    moved = drifted(dsn, now=later)
+    assert moved is not None
+    assert moved.retrain
+    assert any("cost rose" in each for each in moved.reasons)

@@ -67,8 +67,13 @@ def history(dsn: str, queries: int = 120) -> None:
         shipper.dispose()
 
 
-def decided(dsn: str, queries: int, *, since: datetime = START, seed: int = 2) -> None:
-    """Decisions of our own with their outcomes, one a minute, under the slo "chat"."""
+def decided(
+    dsn: str, queries: int, *, since: datetime = START, seed: int = 2, dearer: float = 1.0
+) -> None:
+    """Decisions of our own with their outcomes, one a minute, under the slo "chat".
+
+    They cost so many times what the catalog says.
+    """
     with Admin(dsn) as admin:
         if admin.tenants.identify("acme") is None:
             admin.seed(CATALOG, "acme", signer=KEY)
@@ -98,6 +103,7 @@ def decided(dsn: str, queries: int, *, since: datetime = START, seed: int = 2) -
             propensity=float(row["propensity"]),
         )
         told: dict[str, Any] = {name: float(row[name]) for name in FIGURES}
+        told["cost_usd"] *= dearer
         report = outcome(made, occurred_at=at + timedelta(seconds=5), **told)
         records += [made, report]
     payloads = [(record.kind.value, record.row.decode()) for record in records]

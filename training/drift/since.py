@@ -3,7 +3,8 @@
 The reference is a sample of what the policy learnt from, the other window what came last.
 What each arm was expected to score is foretold by a reward model that the reference alone
 taught, out of fold there: the policy's own predictions of what it was trained on would
-flatter it. Latencies are held against the policy's, costs against its models' prices.
+flatter it. Latencies are held against the policy's, costs against its models' prices, or
+where no tokens were reported against what it foretells.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class _Seen:
         vectors = active.embedder.encode_many(texts).vectors.astype(np.float64)
         place = {arm.key: number for number, arm in enumerate(dataset.arms)}
         arm = np.array([place[key] for key in arm_keys(part)], np.intp)
-        score, (p50_s, p95_s) = floats(part, "score"), _latencies(part, policy)
+        score, foretold = floats(part, "score"), _Foretold.of(part, policy)
         found = Outcomes(
             query=_decisions(part),
             arm=arm,
@@ -116,10 +117,10 @@ class _Seen:
             accuracy=_expected(score, arm, vectors, texts, current),
             weight=propensity_weights(floats(part, "propensity")),
             cost_usd=floats(part, "cost_usd"),
-            catalog_usd=_catalog_usd(part, active.models),
+            catalog_usd=_catalog_usd(part, active.models, foretold.cost_usd),
             latency_s=floats(part, "latency_s"),
-            latency_p50_s=p50_s,
-            latency_p95_s=p95_s,
+            latency_p50_s=foretold.p50_s,
+            latency_p95_s=foretold.p95_s,
             hour=microseconds(part) // _HOUR_US,
         )
         queries = Queries(texts=texts, vectors=vectors, subject=_subjects(part))
@@ -167,26 +168,33 @@ def _expected(
     return np.asarray(np.clip(found[np.arange(len(arm)), arm], 0.0, 1.0))
 
 
-def _latencies(part: pa.Table, policy: Policy) -> tuple[Floats, Floats]:
-    """The median and the 0.95 quantile that the policy foretells of each row's arm, (n,)."""
-    texts = part["query"].to_pylist()
-    different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    known = predicted(policy, list(different))
-    place = {arm.key: number for number, arm in enumerate(policy.arms)}
-    p50_s, p95_s = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
-    for row, (text, key) in enumerate(zip(texts, arm_keys(part), strict=True)):
-        if key in place:
-            found = known[different[text]].predictions
-            p50_s[row] = found.latency_p50_s[place[key]]
-            p95_s[row] = found.latency_p95_s[place[key]]
-    return p50_s, p95_s
+@dataclass(frozen=True, kw_only=True)
+class _Foretold:
+    """What the policy foretells of each row's arm, (n,); NaN of an arm that it lacks."""
+
+    cost_usd: Floats
+    p50_s: Floats
+    p95_s: Floats
+
+    @classmethod
+    def of(cls, part: pa.Table, policy: Policy) -> _Foretold:
+        texts = part["query"].to_pylist()
+        different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        known = predicted(policy, list(different))
+        place = {arm.key: number for number, arm in enumerate(policy.arms)}
+        found = np.full((len(texts), 3), np.nan)
+        for row, (text, key) in enumerate(zip(texts, arm_keys(part), strict=True)):
+            if key in place:
+                told, arm = known[different[text]].predictions, place[key]
+                found[row] = told.cost_usd[arm], told.latency_p50_s[arm], told.latency_p95_s[arm]
+        return cls(cost_usd=found[:, 0], p50_s=found[:, 1], p95_s=found[:, 2])
 
 
-def _catalog_usd(part: pa.Table, models: Sequence[Model]) -> Floats:
-    """What each row's tokens cost by the models' prices, (n,)."""
+def _catalog_usd(part: pa.Table, models: Sequence[Model], expected_usd: Floats) -> Floats:
+    """What each row's tokens cost by the models' prices, (n,); without tokens what is expected."""
     prices = {each.name: (each.input_usd_per_mtok, each.output_usd_per_mtok) for each in models}
     unknown = (np.nan, np.nan)
     told = np.array([prices.get(name, unknown) for name in part["model"].to_pylist()]) / 1e6
-    return np.asarray(
-        floats(part, "input_tokens") * told[:, 0] + floats(part, "output_tokens") * told[:, 1]
-    )
+    given, taken = floats(part, "input_tokens"), floats(part, "output_tokens")
+    counted = given * told[:, 0] + taken * told[:, 1]
+    return np.where(np.isnan(counted), expected_usd, counted)
