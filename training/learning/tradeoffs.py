@@ -33,7 +33,7 @@ def traced(predicted: Predicted, dataset: Dataset) -> tuple[Tradeoff, int]:
     predictions' mean by the weighted mean of outcome - prediction (doubly robust, with
     self-normalised weights): where every arm was tried, what is left is the outcomes' mean.
     """
-    usable = _usable(predicted)
+    usable = _usable(predicted, dataset)
     part, log = predicted.take(usable), _Log(dataset, usable)
     constants = [log.reached(np.full(usable.sum(), arm), part) for arm in log.arms]
     best = int(np.argmax([accuracy for accuracy, _ in constants]))
@@ -57,7 +57,7 @@ def continued(
     """
     if not evidence.transfer.any():
         return single
-    usable = _usable(predicted)
+    usable = _usable(predicted, dataset)
     full = usable & _full(dataset)
     if full.sum() >= LEAST_QUERIES:
         rows = _some(full, dataset, rng)
@@ -110,9 +110,10 @@ def _rising(values: Floats) -> Floats:
     return np.asarray(IsotonicRegression().fit(places, values).predict(places))
 
 
-def _usable(predicted: Predicted) -> Mask:
+def _usable(predicted: Predicted, dataset: Dataset) -> Mask:
     known = ~np.isnan(predicted.accuracy) & ~np.isnan(predicted.cost_usd)
-    return np.asarray(known.all(axis=1), bool)
+    typical = True if dataset.typical is None else dataset.typical
+    return np.asarray(known.all(axis=1) & typical, bool)
 
 
 def _full(dataset: Dataset) -> Mask:

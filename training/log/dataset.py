@@ -80,19 +80,21 @@ class Rows:
 class Dataset:
     """What training reads: q unique query texts, a arms sorted by key, and n outcomes.
 
-    `watermark` is the newest time in the log, None where it has none.
+    `watermark` is the newest time in the log, None where it has none. `typical` (q,) are the
+    queries that stand for all where the log was thinned (`training.log.thinning`).
     """
 
     queries: tuple[str, ...]
     arms: tuple[Arm, ...]
     rows: Rows
     watermark: datetime | None = None
+    typical: Mask | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Self:
         """Reads the checked table of a log (`training.log.sources`)."""
         queries, query = _encoded(table["query"])
-        arms, arm = _arms(table)
+        arms, arm = arms_of(table)
         figures = {name: _figures(table, name) for name in _FIGURES}
         score_weight = _score_weights(table, figures["score"])
         order = np.lexsort((score_weight, *figures.values(), arm, query))
@@ -103,8 +105,13 @@ class Dataset:
             score_weight=score_weight[order],
             **{name: values[order] for name, values in figures.items()},
         )
-        watermark = pc.max(table["occurred_at"]).as_py()
-        return cls(queries=queries, arms=arms, rows=rows, watermark=watermark)
+        return cls(
+            queries=queries,
+            arms=arms,
+            rows=rows,
+            watermark=pc.max(table["occurred_at"]).as_py(),
+            typical=_typical(table, query, len(queries)),
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -165,7 +172,8 @@ def _encoded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], Indices]:
     return tuple(texts[index] for index in order), places[encoded.indices.to_numpy()]
 
 
-def _arms(table: pa.Table) -> tuple[tuple[Arm, ...], Indices]:
+def arms_of(table: pa.Table) -> tuple[tuple[Arm, ...], Indices]:
+    """The arms by key, and the place of each row's among them, (n,)."""
     columns = (table["model"], table["strategy"], table["strategy_params"])
     keys = pc.binary_join_element_wise(*columns, pa.scalar("\x00", pa.large_string()))
     encoded = keys.dictionary_encode().combine_chunks()
@@ -179,6 +187,14 @@ def _arms(table: pa.Table) -> tuple[tuple[Arm, ...], Indices]:
 def _arm(model: str, strategy: str, params: str) -> Arm:
     plain: dict[str, Any] = orjson.loads(params)
     return Arm(model=model, strategy=strategy, params=plain)
+
+
+def _typical(table: pa.Table, query: Indices, count: int) -> Mask | None:
+    if "typical" not in table.schema.names:
+        return None
+    found = np.zeros(count, bool)
+    found[query[np.asarray(table["typical"])]] = True
+    return found
 
 
 def _figures(table: pa.Table, name: str) -> Floats:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from router.bundle.signing import SigningKey
@@ -21,7 +22,7 @@ from router.store.registry import PostgresRegistry
 from router.store.slos import PostgresSlos
 from router.store.tenants import PostgresTenants
 from router.store.training_runs import TrainingRun, TrainingRuns
-from router.types import Model, PolicyRecord
+from router.types import Mask, Model, PolicyRecord
 from training.canary.judge import DEFAULT
 from training.drift.search import in_short
 from training.drift.since import Active, since_trained
@@ -33,6 +34,7 @@ from training.log.dataset import Dataset
 from training.log.samples import Samples
 from training.log.sides import Sides, sides
 from training.log.sources import Log
+from training.log.thinning import some_held, thinned
 from training.report.kept import LOOKED
 from training.run.agreement import agreement
 from training.run.stage_results import Interactions, Taught
@@ -81,16 +83,26 @@ class School:
 
     def judged(self, split: Sides) -> tuple[Trained, SigningKey, datetime]:
         """The policy that has seen no held-out row, and what its bundle is written with."""
-        part = Part.of(self.log.table, split)
-        return self._written(self.learning.judged(part), part.dataset)
+        table = thinned(self.log.table, split.kept, self.learning.seed)
+        stays = np.asarray(table["kept"])
+        part = Part.of(table, replace(split, kept=split.kept & stays))
+        return self._written(self.learning.judged(part), part.dataset, stays)
 
     def policy(self, judged: Taught) -> tuple[Trained, SigningKey, datetime]:
         """The policy that has seen all, and what its bundle is written with."""
-        dataset = Dataset.from_table(self.log.table)
-        return self._written(self.learning.final(dataset, judged.summary["held_out"]), dataset)
+        every = np.ones(len(self.log.table), bool)
+        table = thinned(self.log.table, every, self.learning.seed)
+        stays = np.asarray(table["kept"])
+        dataset = Dataset.from_table(table.filter(pa.array(stays)))
+        policy = self.learning.final(dataset, judged.summary["held_out"])
+        return self._written(policy, dataset, stays)
 
-    def _written(self, policy: Trained, dataset: Dataset) -> tuple[Trained, SigningKey, datetime]:
-        return policy, self.key, made_at(dataset, self.otherwise)
+    def _written(
+        self, policy: Trained, dataset: Dataset, stays: Mask
+    ) -> tuple[Trained, SigningKey, datetime]:
+        found = {"rows": len(stays), "left_out": int((~stays).sum())}
+        told = replace(policy, summary={**policy.summary, "thinned": found})
+        return told, self.key, made_at(dataset, self.otherwise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +167,9 @@ class Room:
 
     def sides(self, settled: Settled) -> Sides:
         """What is held out, and what is learnt from to be judged by it."""
-        return sides(settled.log.table, self.options.share, self.options.seed)
+        table, seed = settled.log.table, self.options.seed
+        split = sides(table, self.options.share, seed)
+        return replace(split, held=some_held(table, split.held, seed))
 
     def school(self, found: Interactions, settled: Settled) -> School:
         """Where both policies are learnt."""
