@@ -32,6 +32,37 @@ class BackendFailed(LeadlineError):
         self.usage = usage or Usage()
 
 
+def backend_failed(
+    failure: Failure,
+    model: str,
+    *,
+    detail: str = "",
+    retry_after_s: float | None = None,
+    usage: Usage | None = None,
+) -> BackendFailed:
+    """The error in words that say what to do."""
+    return BackendFailed(
+        f"the backend of model {model!r:.80} failed: {failure}{detail}; {_ADVICE[failure]}",
+        failure=failure,
+        retry_after_s=retry_after_s,
+        usage=usage,
+    )
+
+
+_ADVICE = {
+    Failure.RATE_LIMITED: "try again later, or raise its limits at the provider",
+    Failure.OVERLOADED: "try again",
+    Failure.REFUSED: "see its key and whether it takes what is asked of it",
+    Failure.UNREACHABLE: "see the model's endpoint in the catalog",
+    Failure.BROKEN_OFF: "try again",
+    Failure.GARBAGE: "see that its endpoint speaks OpenAI's chat completions",
+    Failure.TIMEOUT: "allow it more time",
+    Failure.BUSY: "raise LEADLINE_BACKEND_CONCURRENCY",
+    Failure.OPEN_CIRCUIT: "it failed too often of late and is tried again soon",
+    Failure.ABANDONED: "nobody waits for it",
+}
+
+
 class Backend(Protocol):
     """Answers calls to the models of one endpoint.
 

@@ -126,6 +126,7 @@ class Failure(StrEnum):
     TIMEOUT = "timeout"  # no answer in time
     BUSY = "busy"  # Leadline's own bound on calls under way
     OPEN_CIRCUIT = "open_circuit"  # the backend failed too often of late
+    ABANDONED = "abandoned"  # whoever asked has left; says nothing of the backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,12 +73,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What Leadline itself knows of an attempt afterwards."""
+    """What Leadline itself knows of an attempt afterwards.
+
+    `latency_s` is None where nobody waited for the answer any more.
+    """
 
     attempt: int
     usage: Usage
     cost_usd: float
-    latency_s: float
+    latency_s: float | None
     evidence: Evidence
     score: float | None = None
     source: str = ""
