@@ -126,6 +126,26 @@ def ruined(contest: Contest) -> Contest:
     return replace(contest, candidate=worse, constant=constant)
 
 
+def test_gains_elsewhere_which_no_model_expects_do_not_hide_a_slice_that_is_worse() -> None:
+    rng, usual = np.random.default_rng(7), better()
+    kind, arm = usual.held.facets[0].of, usual.held.arm
+    worse = np.where(kind == 0, 0.3, 0.9)
+    reached = np.where(arm == 0, 0.5, np.where(arm == 1, worse, 0.1))
+    held = replace(
+        usual.held,
+        score=(rng.random(len(arm)) < reached).astype(np.float64),
+        expected_score=np.full((len(arm), 3), 0.5),
+    )
+    ahead = Contestant(target=one_hot(np.ones_like(arm), 3), accuracy=np.column_stack([worse] * 3))
+    before = Contestant(target=one_hot(np.zeros_like(arm), 3), accuracy=np.full((len(arm), 3), 0.5))
+    contest = Contest(
+        held=held, candidate=ahead, incumbent=before, constant=np.full(len(arm), 2, np.intp)
+    )
+    [slices] = [each for each in judge(contest, SOUND).conditions if each.name == "slices"]
+    assert not slices.held
+    assert "topic t0" in slices.why
+
+
 def late(contest: Contest) -> Contest:
     held, rng = contest.held, np.random.default_rng(5)
     slow = (rng.random(len(held)) < np.where(held.arm == 1, 0.5, 0.02)).astype(np.float64)

@@ -17,11 +17,15 @@ from training.gate.contest import Contest, Contestant, Held
 from training.gate.verdict import Condition
 from training.learning.calibration import calibration_error
 
-ABOVE_INCUMBENT = 0.975
-"""That the candidate's utility is above the incumbent's: one that is equal passes 1 in 40."""
+ABOVE_INCUMBENT = 0.95
+"""That the candidate's utility is above the incumbent's: one that is equal passes 1 in 20."""
 
-ABOVE_CONSTANT = 0.95
-"""The same of the best constant arm's, which differs on more interactions."""
+ABOVE_CONSTANT = 0.9
+"""The same of the best constant arm's, which differs on more interactions.
+
+It decides alone only where the incumbent has sunk below that arm: one below an arm that the
+incumbent is above is below the incumbent too.
+"""
 
 BLOCKING = 0.99
 """That something is worse, on one side, before it blocks."""

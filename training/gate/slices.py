@@ -4,14 +4,16 @@ These conditions block instead of having to be shown, and there are many: each s
 be worse beyond what chance would explain in any of them, so that all together seldom
 block a candidate that is worse in none.
 
-In a slice outcomes are few, so the reward model speaks too: what it expects is corrected by
-the outcomes of all slices, and by the slice's own as far as these are surer than that
-(empirical Bayes; Efron & Morris 1973). Where a pick was hardly ever tried, the model tells.
+In a slice outcomes are few, so the reward model speaks too: the truth is what the model
+expects, give or take `MODEL_ERROR`, and the slice's own outcomes move that as far as they
+are surer (empirical Bayes; Efron & Morris 1973). Where a pick was hardly ever tried, the
+model tells. Other slices' outcomes do not: a candidate that gains elsewhere would hide by
+them what it ruins here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,8 +28,11 @@ from training.gate.contest import Contest
 from training.gate.verdict import Condition
 from training.log.dataset import Indices
 
-LEVEL = 0.1
-"""Half of it is the chance that any slice of a candidate which is worse in none blocks."""
+LEVEL = 0.2
+"""Half of it is the chance that any slice of a candidate which is worse in none blocks.
+
+One that is better by 2 points hardly ever blocks, since most of its slices are better too.
+"""
 
 LEAST_INTERACTIONS = 50
 """Interactions that a slice must have before anything is said of it."""
@@ -42,11 +47,11 @@ _MOST_NAMED = 3
 class _Short:
     """By how much each interaction falls short of what the rival brings it, in dollars, (n,).
 
-    It is what the reward model `expected` and what the outcome `corrected` of that.
+    It is what the reward model `expected`, and what outcomes make of that, doubly robust.
     """
 
     expected: Floats
-    corrected: Floats
+    found: Floats
     facets: tuple[Facet, ...]
     unit: Indices
     doubt_usd: float
@@ -55,35 +60,28 @@ class _Short:
     def of(cls, contest: Contest) -> _Short:
         """The shortfalls of a contest's interactions."""
         held, logged = contest.held, utility(contest.held)
-        targets = contest.rival_target, contest.candidate.target
-        rival, own = (logged.direct(each) for each in targets)
-        whole = [scores(logged, each, Estimator.DR) for each in targets]
+        rival, own = contest.rival_target, contest.candidate.target
         cluster = counted(held.cluster)
         return cls(
-            expected=rival - own,
-            corrected=(whole[0] - rival) - (whole[1] - own),
+            expected=logged.direct(rival) - logged.direct(own),
+            found=scores(logged, rival, Estimator.DR) - scores(logged, own, Estimator.DR),
             facets=held.facets,
             unit=np.arange(len(held)) if cluster is None else cluster,
             doubt_usd=MODEL_ERROR * float(held.value_usd.mean()),
         )
 
-    def estimated(self) -> tuple[Floats, Estimates]:
-        """Each slice's shortfall and its error, and the errors' correlations."""
-        nothing = np.zeros(sum(map(len, self.facets)))
-        least = np.concatenate([least_errors(self.corrected, each) for each in self.facets])
-        outcomes = estimates(
-            [_mean(self.corrected, each) for each in self.facets], self.facets, self.unit, least
-        )
+    def estimated(self) -> Estimates:
+        """Each slice's shortfall with its error, and the errors' correlations."""
+        least = np.concatenate([least_errors(self.found, each) for each in self.facets])
+        parts = [_mean(self.found, each) for each in self.facets]
+        outcomes = estimates(parts, self.facets, self.unit, least)
+        expected = np.concatenate([_mean(self.expected, each).estimate for each in self.facets])
         trust = self.doubt_usd**2 / (self.doubt_usd**2 + outcomes.error**2)
-        usual = float(self.corrected.mean())
-        ends = np.cumsum([len(each) for each in self.facets])[:-1]
-        parts = [
-            _mean(self.expected + usual + own[each.of] * (self.corrected - usual), each)
-            for own, each in zip(np.split(trust, ends), self.facets, strict=True)
-        ]
-        found = estimates(parts, self.facets, self.unit, nothing)
-        outcome_error = np.maximum(found.error, trust * outcomes.error)
-        return np.hypot(outcome_error, (1.0 - trust) * self.doubt_usd), found
+        return replace(
+            outcomes,
+            estimate=expected + trust * (outcomes.estimate - expected),
+            error=np.sqrt(trust) * outcomes.error,
+        )
 
 
 def _mean(short: Floats, facet: Facet) -> Linear:
@@ -96,11 +94,11 @@ def no_slice_worse(contest: Contest, *, seed: int = 0) -> Condition:
     if not held.facets:
         return Condition(name="slices", held=True, measured={"slices": 0}, must=must)
     count = np.concatenate([np.bincount(each.of, minlength=len(each)) for each in held.facets])
-    error, found = _Short.of(contest).estimated()
+    found = _Short.of(contest).estimated()
     told = count >= LEAST_INTERACTIONS
     drawn = normals(len(told), np.random.default_rng(seed))
-    least = found.estimate - error * found.critical(told, count.astype(np.float64), LEVEL, drawn)
-    worse = told & (least > 0.0)
+    away = found.critical(told, count.astype(np.float64), LEVEL, drawn)
+    worse = told & (found.estimate > found.error * away)
     value = float(held.value_usd.mean())
     points = np.where(told, found.estimate, -np.inf) * 100.0 / value
     names = [f"{facet.name} {name}" for facet in held.facets for name in facet.names]
