@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from router.execution.backend import Backend
 from router.execution.calls import Call, Completion, Message, Options, Piece, Usage
+from router.execution.openai_backend import OpenAIBackend
 from router.execution.strategies import strategy
 from router.execution.strategy import Allowance, Task
-from router.simulation.workload import Question, score
+from router.simulation.fleet import catalog
+from router.simulation.provider import ProviderSettings, serve
+from router.simulation.workload import Question, questions, score
 from router.types import Arm, Model
 
 TIMEOUT_S = 60.0
+SEED_STRIDE = 1_000
+"""Apart enough for every call of a strategy to have a seed of its own."""
 UNBOUNDED = Allowance()
 
 
@@ -95,10 +101,10 @@ async def run(backend: Backend, model: Model, arm: Arm, question: Question, seed
 
 
 async def run_all(
-    backend: Backend, model: Model, arm: Arm, questions: Sequence[Question], side_by_side: int = 8
+    backend: Backend, model: Model, arm: Arm, asked: Sequence[Question], side_by_side: int = 8
 ) -> list[Ran]:
     """Runs the arm on every question; the seed is the question's place, plus a stride apart."""
-    waiting = iter(enumerate(questions))
+    waiting = iter(enumerate(asked))
     found: dict[int, Ran] = {}
 
     async def work() -> None:
@@ -108,14 +114,31 @@ async def run_all(
     async with asyncio.TaskGroup() as group:
         for _ in range(side_by_side):
             group.create_task(work())
-    return [found[place] for place in range(len(questions))]
+    return [found[place] for place in range(len(asked))]
 
 
-SEED_STRIDE = 1_000
-"""Apart enough for every call of a strategy to have a seed of its own."""
+def answered(
+    arms: Sequence[Arm], count: int, seed: int = 0
+) -> tuple[list[Question], dict[str, list[Ran]]]:
+    """So many questions, and what each arm, by its key, brought on the simulated provider."""
+    asked = questions(count, seed)
+    with serve(ProviderSettings(count=count, seed=seed)) as endpoint:
+        return asked, asyncio.run(_answered(endpoint, arms, asked))
 
 
-def log_rows(arm: Arm, questions: Sequence[Question], ran: Sequence[Ran]) -> list[dict[str, Any]]:
+async def _answered(
+    endpoint: str, arms: Sequence[Arm], asked: Sequence[Question]
+) -> dict[str, list[Ran]]:
+    backend, models = OpenAIBackend(endpoint, lambda: "simulated"), catalog(endpoint)
+    try:
+        return {
+            arm.key: await run_all(backend, models.model(arm.model), arm, asked) for arm in arms
+        }
+    finally:
+        await backend.close()
+
+
+def log_rows(arm: Arm, asked: Sequence[Question], ran: Sequence[Ran]) -> list[dict[str, Any]]:
     """The rows of an outcome log."""
     return [
         {
@@ -123,12 +146,12 @@ def log_rows(arm: Arm, questions: Sequence[Question], ran: Sequence[Ran]) -> lis
             "query": question.text,
             "model": arm.model,
             "strategy": arm.strategy,
-            "params": dict(arm.params),
+            "strategy_params": json.dumps(dict(arm.params)),
             "score": each.score,
             "cost_usd": each.cost_usd,
             "input_tokens": each.input_tokens,
             "output_tokens": each.output_tokens,
             "confidence": each.confidence,
         }
-        for question, each in zip(questions, ran, strict=True)
+        for question, each in zip(asked, ran, strict=True)
     ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from router.execution.strategies.self_consistency import SelfConsistency
 from router.policy.sampling import Planned, SamplingRule
-from router.types import Floats
+from router.policy.scaling import MATH
+from router.policy.scaling import Measured as PublishedRow
+from router.simulation.fleet import REFERENCE
+from router.simulation.scaling import BASE_OUTPUT_TOKENS
+from router.types import Arm, Floats
 from tests.kit.logged import vote
 from tests.kit.shared_data import SHARED_DATA
+from tests.kit.simulated import Ran, answered
 from tests.promises import Measured, promise
 from training.benchmark.sampling import VALUES_IN_SAMPLES
 from training.benchmark.splits import folded
@@ -19,8 +24,54 @@ from training.log.dataset import Dataset
 from training.log.samples import Samples, polled
 from training.log.sources import read
 
+ROW_QUESTIONS = 2_000
+OUTPUT_USD = 10e-6
+"""The reference model's price of an output token."""
+
 TAUGHT_LOSS = 0.001
 """On the training queries a rule may lose so much; the cheapest such rule is taken."""
+
+
+MOST_DEVIATION = 2.7
+"""Standard errors within which all 7 rows lie with a probability of 95 %."""
+
+
+@promise(
+    step=5,
+    name="The simulated provider's rows",
+    must=f"every strategy run on it, {ROW_QUESTIONS:,} questions a row: the published accuracy "
+    "within sampling error, the published compute and price within 5 %",
+)
+def provider_rows() -> Measured:
+    """Prints the table side by side."""
+    arms = [Arm(model=REFERENCE, strategy=row.strategy, params=row.params) for row in MATH]
+    _, ran = answered(arms, ROW_QUESTIONS)
+    print(f"    {'strategy':42} published: accuracy, compute, $   measured: accuracy, compute, $")
+    rows = [_beside(row, arm, ran[arm.key]) for row, arm in zip(MATH, arms, strict=True)]
+    worst, compute, price = (max(column) for column in zip(*rows, strict=True))
+    return Measured(
+        figures=f"{len(rows)} rows: accuracy at most {worst:.1f} standard errors away, compute "
+        f"{compute:.1%}, output's price {price:.1%}",
+        held=worst <= MOST_DEVIATION and max(compute, price) <= 0.05,
+    )
+
+
+def _beside(row: PublishedRow, arm: Arm, ran: Sequence[Ran]) -> tuple[float, float, float]:
+    """How far a row lies off: accuracy in standard errors, compute and price as shares."""
+    assert row.cost_usd is not None
+    score = np.array([each.score for each in ran])
+    tokens = float(np.mean([each.output_tokens for each in ran]))
+    compute, output_usd = tokens / BASE_OUTPUT_TOKENS, tokens * OUTPUT_USD
+    error = float(score.std() / len(score) ** 0.5)
+    print(
+        f"    {arm.key:42} {row.math_accuracy:9.1%} {row.compute:5.0f}x  {row.cost_usd:.4f}"
+        f"            {score.mean():9.1%} {compute:6.2f}x  {output_usd:.4f}  (+-{error:.1%})"
+    )
+    return (
+        abs(float(score.mean()) - row.math_accuracy) / error,
+        abs(compute / row.compute - 1.0),
+        abs(output_usd / row.cost_usd - 1.0),
+    )
 
 
 @promise(
