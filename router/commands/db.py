@@ -1,14 +1,16 @@
-"""leadline db: the schema."""
+"""leadline db: the schema, and what leaves it."""
 
 from __future__ import annotations
 
 import typer
 
+from router.commands.archive import archive
 from router.commands.database import opened
 from router.commands.options import Dsn, JsonFlag, settings
 from router.commands.output import print_json, say
 
-app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+app = typer.Typer(help="The database's schema and its archive.", no_args_is_help=True)
+app.command("archive")(archive)
 
 
 @app.command("upgrade")

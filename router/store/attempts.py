@@ -44,6 +44,7 @@ with reported as not materialized (
     select * from outcomes
     where (cast(:tenant as uuid) is null or tenant_id = cast(:tenant as uuid))
         and (cast(:since as timestamptz) is null or decided_at >= cast(:since as timestamptz))
+        and (cast(:until as timestamptz) is null or decided_at < cast(:until as timestamptz))
         and (cast(:before as bigint) is null or coalesce(arrival, 0) < cast(:before as bigint))
 ), known as (
     select tenant_id, decided_at, decision_id, attempt, {KNOWN},
@@ -68,6 +69,7 @@ _DECIDED = """, decided as not materialized (
     select * from decisions
     where (cast(:tenant as uuid) is null or tenant_id = cast(:tenant as uuid))
         and (cast(:since as timestamptz) is null or occurred_at >= cast(:since as timestamptz))
+        and (cast(:until as timestamptz) is null or occurred_at < cast(:until as timestamptz))
         and (cast(:before as bigint) is null or coalesce(arrival, 0) < cast(:before as bigint))
 ), made as (
     select tenant_id, occurred_at as decided_at, decision_id, 0 as attempt from decided
@@ -126,14 +128,17 @@ def attempts(
     *,
     tenant_id: UUID | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     before: int | None = None,
     batch_rows: int = 10_000,
 ) -> Generator[pa.RecordBatch, None, None]:
     """One row of SCHEMA per attempt, scored or not, in the order of decisions; streams.
 
+    Of decisions made at `since` or later, and before `until`, where they are given.
+
     `before` is a place in the order of arrival (`Arrivals.horizon`): what arrived from it on
     is not read, so that the same place gives the same rows as long as none is erased. For
     the trainer's role.
     """
-    parameters = {"tenant": tenant_id, "since": since, "before": before}
+    parameters = {"tenant": tenant_id, "since": since, "until": until, "before": before}
     return streamed(engine, QUERY, parameters, SCHEMA, batch_rows)

@@ -63,13 +63,15 @@ class Growth:
     """How much there is: decisions spread evenly over the days before `until`.
 
     Three in ten have one of the common texts, half have an exact score and a twentieth
-    feedback; all have what they cost and took.
+    feedback; all have what they cost and took. Each of the `copies`, which Postgres makes,
+    is of the days before, with texts and people of its own.
     """
 
     decisions: int
     until: datetime
     days: float = 60.0
     seed: int = 0
+    copies: int = 1
     explained: bool = True
 
 
@@ -93,6 +95,11 @@ def grow(dsn: str, growth: Growth) -> None:
             with connection.transaction():
                 _copy(connection, made)
     with psycopg.connect(dsn, autocommit=True) as connection:
+        for copy in range(1, growth.copies):
+            for statement in _COPIES:
+                past = timedelta(days=growth.days) * copy
+                told = {"copy": str(copy), "past": past, "first": timedelta(days=growth.days)}
+                connection.execute(statement.encode(), told)
         connection.execute("analyze decisions, outcomes")
 
 
@@ -273,6 +280,37 @@ _KEYS = [arm.key for arm in _ARMS]
 _FEASIBLE = _json(list(range(len(_ARMS))))
 _LABELS = (_json({"language": "en"}), _json({"language": "en", "app": "chat"}))
 _EXPLANATION = _json({"reasons": [{"name": f"feature {n}", "by": 0.1} for n in range(12)]})
+
+
+def _copied(table: str, columns: str, **changed: str) -> str:
+    """The SQL that copies what is there of a table's first rows, some columns changed."""
+    named = [name.strip() for name in columns.split(",")]
+    values = ", ".join(changed.get(name, name) for name in named)
+    return (
+        f"insert into {table} ({columns}) select {values} from {table} where {named[1]} > {_FIRST}"
+    )
+
+
+_FIRST = "(select max(occurred_at) - %(first)s from decisions)"
+_COPIES = (
+    _copied(
+        "decisions",
+        _DECISIONS,
+        occurred_at="occurred_at - %(past)s",
+        decision_id="md5(decision_id::text || %(copy)s)::uuid",
+        query_id="md5(query_id || %(copy)s)",
+        query="query || ' ' || %(copy)s",
+        subject="subject || ' ' || %(copy)s",
+    ),
+    _copied(
+        "outcomes",
+        _OUTCOMES,
+        decided_at="decided_at - %(past)s",
+        occurred_at="occurred_at - %(past)s",
+        outcome_id="md5(outcome_id::text || %(copy)s)::uuid",
+        decision_id="md5(decision_id::text || %(copy)s)::uuid",
+    ),
+)
 
 
 def ended(when: datetime | None = None) -> datetime:
