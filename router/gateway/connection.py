@@ -1,4 +1,4 @@
-"""A connection that has to ask soon, so that idle and dripping ones do not pile up."""
+"""A connection that has to ask soon and to take what it is sent, so that none piles up."""
 
 from __future__ import annotations
 
@@ -7,25 +7,41 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-REQUEST_S = 10.0
-
 
 class Connection(H11Protocol):
-    """One connection; it is closed when its first request has no whole head by then."""
+    """One connection.
 
-    within_s = REQUEST_S
+    It is closed when its first request has no whole head within `asked_s`, and when it does
+    not take what is written to it for `taken_s`.
+    """
+
+    asked_s = 10.0
+    taken_s = 30.0
     _asking: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begins to wait."""
+        """Begins to wait for a request."""
         super().connection_made(transport)
-        self._asking = self.loop.call_later(self.within_s, self._give_up)
+        self._asking = self.loop.call_later(self.asked_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no longer."""
         super().connection_lost(exc)
-        if self._asking is not None:
-            self._asking.cancel()
+        for timer in (self._asking, self._taking):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        """Begins to wait for what was written to be taken."""
+        super().pause_writing()
+        self._taking = self.loop.call_later(self.taken_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It was taken."""
+        super().resume_writing()
+        if self._taking is not None:
+            self._taking.cancel()
 
     def _give_up(self) -> None:
         asked: object = self.cycle

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from router.errors import LeadlineError, OutboxFull
@@ -97,16 +98,19 @@ async def test_work_ends_with_its_client_and_only_with_it() -> None:
 class Impatient(Connection):
     """A connection that waits for no more than a moment."""
 
-    within_s = 0.05
+    asked_s = taken_s = 0.05
 
 
 async def never_asked(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError(scope, receive, send)
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"])
-async def test_a_connection_that_asks_nothing_is_closed(sent: bytes) -> None:
-    config, state = uvicorn.Config(never_asked, log_config=None), ServerState()
+@asynccontextmanager
+async def connected(
+    app: ASGIApp,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server of the impatient."""
+    config, state = uvicorn.Config(app, log_config=None), ServerState()
     config.load()
 
     def connection() -> Impatient:
@@ -115,8 +119,36 @@ async def test_a_connection_that_asks_nothing_is_closed(sent: bytes) -> None:
     server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"])
+async def test_a_connection_that_asks_nothing_is_closed(sent: bytes) -> None:
+    async with connected(never_asked) as (reader, writer):
         writer.write(sent)
         async with asyncio.timeout(5):
             assert await reader.read() == b""
-        writer.close()
-        await writer.wait_closed()
+
+
+async def test_a_connection_that_takes_nothing_is_closed() -> None:
+    ended = asyncio.Event()
+
+    async def endless(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def write() -> None:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+                await asyncio.sleep(0)
+
+        await while_there(receive, write())
+        ended.set()
+
+    async with connected(endless) as (_, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            await ended.wait()
