@@ -49,6 +49,15 @@ class Settings(BaseSettings):
     )
     gateway_max_body_bytes: int = Field(8 << 20, ge=1 << 10, description="images included")
     gateway_timeout_s: float = Field(600.0, gt=0, description="for one answer, all attempts")
+    execution_timeout_s: float = Field(600.0, gt=0, description="for a run, all attempts")
+    backend_timeout_s: float = Field(120.0, gt=0, description="for one call of a model")
+    backend_concurrency: int = Field(256, ge=1, description="calls under way per endpoint")
+    backend_hedge_after_s: float = Field(
+        0.0, ge=0, description="asks again when no answer has come by then; 0: never"
+    )
+    backend_keys_dir: Path | None = Field(
+        None, description="files with the endpoints' keys, each named after its host"
+    )
     workers: int = Field(1, ge=1, le=256)
     authentication: Authentication = Authentication.API_KEY
     tls_certificate: Path | None = None

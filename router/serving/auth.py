@@ -19,6 +19,7 @@ ROLES: Mapping[str, Role] = {
     "/router.v1.Router/ReportOutcome": Role.CALLER,
     "/router.v1.Router/ReportOutcomes": Role.CALLER,
     "/router.v1.Router/GetDecision": Role.CALLER,
+    "/router.v1.Executor/Execute": Role.CALLER,
     "/router.v1.Slos/ListSlos": Role.CALLER,
     "/router.v1.Slos/GetSlo": Role.CALLER,
     "/router.v1.Slos/PutSlo": Role.ADMIN,

@@ -73,7 +73,7 @@ class Continuing:
             return self._reply(_same(ended, evidence))
         decision = await self._decisions.decision(caller.tenant_id, decision_id)
         before = await self._before(caller.tenant_id, decision_id, number)
-        slo = await self._slo(decision, caller.tenant_id)
+        slo = await self.slo_of(decision, caller.tenant_id)
         attempt = Attempt(
             tenant_id=caller.tenant_id,
             decision_id=decision_id,
@@ -107,7 +107,8 @@ class Continuing:
             rows.append(row)
         return rows
 
-    async def _slo(self, decision: Row, tenant_id: UUID) -> Slo:
+    async def slo_of(self, decision: Row, tenant_id: UUID) -> Slo:
+        """The slo as it was when the decision was made."""
         name, version = decision["slo_name"] or DEFAULT_SLO, decision["slo_version"] or 0
         if version == 0:
             return self._routing.slo("", {})

@@ -7,7 +7,8 @@ raw bytes, without interceptors, since each of those costs more than all of this
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
@@ -25,6 +26,9 @@ from router.types import Identity, Role
 Context = Any
 Handler = Callable[[Any, Context], Awaitable[bytes]]
 Method = Callable[[Any, Identity], Awaitable[Message]]
+Answers = Callable[[Any, Identity, float | None], AsyncGenerator[Message, None]]
+"""A method that answers with a stream, within so many seconds, None for no deadline."""
+
 M = TypeVar("M", bound=Message)
 
 ASK_AGAIN_MESSAGES = 64
@@ -34,12 +38,16 @@ ASK_AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rpc:
-    """One method: its full name, its request, what runs it."""
+    """One method: its full name, its request, what runs it.
+
+    Its requests stream where it `streams`; its responses where `answers` runs it instead.
+    """
 
     name: str
     request: type[Message]
-    run: Method
+    run: Method | None = None
     streams: bool = False
+    answers: Answers | None = None
 
 
 class Servicer(Protocol):
@@ -66,9 +74,10 @@ class Edge(grpc.GenericRpcHandler):
         self._most = most
         self.under_way = 0
         self._handlers = {rpc.name: self._handler(rpc) for rpc in rpcs}
-        self._overloaded: Mapping[bool, Any] = {
-            False: grpc.unary_unary_rpc_method_handler(_refuse_overload),
-            True: grpc.stream_unary_rpc_method_handler(_refuse_overload),
+        self._overloaded: Mapping[tuple[bool, bool], Any] = {
+            (False, False): grpc.unary_unary_rpc_method_handler(_refuse_overload),
+            (True, False): grpc.stream_unary_rpc_method_handler(_refuse_overload),
+            (False, True): grpc.unary_stream_rpc_method_handler(_refuse_overload),
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -78,7 +87,7 @@ class Edge(grpc.GenericRpcHandler):
             return None
         if self.under_way >= self._most:
             self._metrics.overloaded.inc()
-            return self._overloaded[handler.request_streaming]
+            return self._overloaded[handler.request_streaming, handler.response_streaming]
         self.under_way += 1
         task = asyncio.current_task()
         if task is not None:
@@ -89,16 +98,18 @@ class Edge(grpc.GenericRpcHandler):
         self.under_way -= 1
 
     def _handler(self, rpc: Rpc) -> Any:
-        run = self._guarded(rpc)
+        run = self._guarded(rpc) if rpc.answers is None else self._answering(rpc, rpc.answers)
         if self._tracer is not None:
             run = self._tracer.traced(rpc.name, run)
+        if rpc.answers is not None:
+            return grpc.unary_stream_rpc_method_handler(run)
         if rpc.streams:
             return grpc.stream_unary_rpc_method_handler(run)
         return grpc.unary_unary_rpc_method_handler(run)
 
     def _guarded(self, rpc: Rpc) -> Handler:
         """The method with all that stands around it; the path of every call."""
-        known, role, run = self._callers.known, ROLES[rpc.name], rpc.run
+        known, role, run = self._callers.known, ROLES[rpc.name], _run(rpc)
         read: Callable[[Any], Any] = _stream(rpc.request) if rpc.streams else parser(rpc.request)
         count, observe = self._metrics.of(rpc.name)
 
@@ -124,6 +135,33 @@ class Edge(grpc.GenericRpcHandler):
                     "slow call", method=rpc.name, tenant=caller.tenant, seconds=seconds
                 )
             return reply
+
+        return handle
+
+    def _answering(self, rpc: Rpc, answers: Answers) -> Handler:
+        """The method that answers with a stream; whoever leaves it ends what it does."""
+        known, role, parse = self._callers.known, ROLES[rpc.name], parser(rpc.request)
+        count, observe = self._metrics.of(rpc.name)
+
+        async def handle(body: Any, context: Context) -> bytes:
+            started = perf_counter()
+            try:
+                _check_deadline(context)
+                caller = known(context) or await self._callers.look_up(context)
+                require(caller, role)
+                async with aclosing(
+                    answers(parse(body), caller, context.time_remaining())
+                ) as replies:
+                    async for reply in replies:
+                        await context.write(reply.SerializeToString())
+            except LeadlineError as error:
+                return await self._refuse(rpc.name, error, context, count, started)
+            except Exception as error:  # noqa: BLE001 (the log has it, the caller its id)
+                unexpected = self._unexpected(rpc.name, error)
+                return await self._refuse(rpc.name, unexpected, context, count, started)
+            count("OK")
+            observe(perf_counter() - started)
+            return b""
 
         return handle
 
@@ -169,6 +207,12 @@ class Edge(grpc.GenericRpcHandler):
             seconds=perf_counter() - started,
         )
         return await _abort(context, error)
+
+
+def _run(rpc: Rpc) -> Method:
+    if rpc.run is None:
+        raise ValueError(f"nothing runs {rpc.name}")
+    return rpc.run
 
 
 def parser(request: type[M]) -> Callable[[bytes], M]:

@@ -15,26 +15,15 @@ from prometheus_client import CollectorRegistry
 
 from router.bundle.embedder import load_embedder
 from router.errors import ConfigurationError
-from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, SlosServicer
 from router.serving.auth import Callers, CertificateCallers, KeyCallers, OpenCallers
 from router.serving.backends import Board
 from router.serving.budgets import Wallets
-from router.serving.certificates_servicer import CertificatesServicer
-from router.serving.clock import utc_now
-from router.serving.continuing import Continuing
-from router.serving.conversations import Conversations
-from router.serving.decisions import Decisions
-from router.serving.edge import Edge, Rpc
+from router.serving.edge import Edge
 from router.serving.exchange import Exchange
-from router.serving.foretelling import by_certificates
-from router.serving.outcomes import Outcomes
-from router.serving.rehearsing import MOST_IN_A_WORKER, PAUSE_S, Rehearsals, Rehearsing
 from router.serving.reload import Bundles, Reloader
-from router.serving.router_servicer import RouterServicer
-from router.serving.routing import Routing
+from router.serving.services import Services, services
 from router.serving.sightings import Sightings
 from router.serving.stores import Stores, outbox_path
-from router.serving.surroundings import Surroundings
 from router.serving.telemetry import Metrics, logger
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
@@ -42,7 +31,9 @@ from router.serving.tracing import tracer
 from router.settings import Authentication, Settings
 from router.store.neighbour import Neighbour
 
-SERVICES = ("router.v1.Router", "router.v1.Slos", "router.v1.Catalog", "router.v1.Policies")
+SERVICES = tuple(
+    f"router.v1.{name}" for name in ("Router", "Executor", "Slos", "Catalog", "Policies")
+)
 MAX_MESSAGE_BYTES = 4 << 20
 VERIFY_S = 60.0
 REHEARSE_S = 60.0
@@ -120,74 +111,6 @@ def _board(settings: Settings, worker: int, metrics: Metrics) -> Board:
     )
 
 
-def methods(room: Room) -> list[Rpc]:
-    """Every method of every service."""
-    stores, settings, current = room.stores, room.settings, room.reloader.current
-    decisions = Decisions(
-        stores.outbox, stores.log, room.threads, stores.decision_key, stores.neighbours
-    )
-    conversations = Conversations()
-    routing = Routing(
-        current=current,
-        outbox=stores.outbox,
-        key=stores.decision_key,
-        metrics=room.metrics,
-        max_query_bytes=settings.max_query_bytes,
-        exploration_rate=settings.exploration_rate,
-        surroundings=Surroundings(
-            tenants=room.tenants,
-            backends=room.backends,
-            wallets=room.wallets,
-            conversations=conversations,
-        ),
-    )
-    continuing = Continuing(
-        current=current,
-        outbox=stores.outbox,
-        decisions=decisions,
-        tenants=room.tenants,
-        routing=routing,
-        wallets=room.wallets,
-        watch=room.backends.report,
-        conversations=conversations,
-    )
-    outcomes = Outcomes(stores.outbox, decisions, watch=room.backends.report, wallets=room.wallets)
-    router = RouterServicer(
-        current=current,
-        routing=routing,
-        continuing=continuing,
-        outcomes=outcomes,
-        decisions=decisions,
-        tenants=room.tenants,
-    )
-    policies = PoliciesServicer(
-        stores.registry,
-        stores.admin_registry,
-        room.bundles.learned,
-        room.threads,
-        room.verifying,
-    )
-    rehearsals = Rehearsals(
-        Rehearsing(
-            stores.past,
-            by_certificates(stores.promises),
-            most=MOST_IN_A_WORKER,
-            pause_s=PAUSE_S,
-        ),
-        current,
-        room.rehearsing,
-        utc_now,
-    )
-    slos = SlosServicer(stores.slos, stores.catalog, room.tenants, room.threads, rehearsals)
-    return [
-        *router.rpcs(),
-        *slos.rpcs(),
-        *CertificatesServicer(stores.promises, room.threads).rpcs(),
-        *CatalogServicer(stores.catalog, stores.admin_catalog, room.threads).rpcs(),
-        *policies.rpcs(),
-    ]
-
-
 def callers(settings: Settings, tenants: TenantDirectory) -> Callers:
     """How this worker knows who calls."""
     match settings.authentication:
@@ -206,8 +129,9 @@ async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event
     """
     log = logger()
     tracing = tracer(log)
+    served = services(room)
     edge = Edge(
-        methods(room),
+        served.rpcs,
         callers=callers(room.settings, room.tenants),
         metrics=room.metrics,
         log=log,
@@ -224,13 +148,29 @@ async def serve(room: Room, port: int, stop: asyncio.Event, ready: asyncio.Event
     room.reloader.start()
     room.backends.start()
     room.wallets.start()
-    ready.set()
-    await stop.wait()
-    await healthy.enter_graceful_shutdown()
-    await server.stop(room.settings.drain_s)
+    async with contextlib.AsyncExitStack() as gateway:
+        await _open_gateway(gateway, room, served)
+        ready.set()
+        await stop.wait()
+        await healthy.enter_graceful_shutdown()
+        await asyncio.gather(server.stop(room.settings.drain_s), gateway.aclose())
+    await served.executor.backends.close()
     await asyncio.to_thread(_close, room)
     if tracing is not None:
         tracing.close()
+
+
+async def _open_gateway(stack: contextlib.AsyncExitStack, room: Room, served: Services) -> None:
+    """Serves HTTP too, where that is wanted, until the stack is closed."""
+    if room.settings.gateway_port is None:
+        return
+    try:
+        from router.gateway.opening import opened  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the gateway needs {error.name}; install leadline[gateway]"
+        ) from None
+    await stack.enter_async_context(opened(room, served, room.settings.gateway_port))
 
 
 def _introspection(server: grpc.aio.Server) -> Any:

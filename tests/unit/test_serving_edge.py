@@ -140,9 +140,9 @@ def test_an_error_carries_its_field() -> None:
 
 
 def test_every_method_of_the_protos_needs_a_role() -> None:
-    from router.v1 import catalog_pb2, policies_pb2, router_pb2, slos_pb2
+    from router.v1 import catalog_pb2, execution_pb2, policies_pb2, router_pb2, slos_pb2
 
-    files = (router_pb2, slos_pb2, catalog_pb2, policies_pb2)
+    files = (router_pb2, execution_pb2, slos_pb2, catalog_pb2, policies_pb2)
     named = {
         f"/{service.full_name}/{method.name}"
         for file in files
