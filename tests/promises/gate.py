@@ -127,10 +127,10 @@ def the_gate_holds() -> Measured:
     power = ", ".join(f"{table} {_passed(found, table, (Kind.BETTER,)):.0%}" for table in TABLES)
     harm = ", ".join(f"{table} {_passed(found, table, SABOTAGED):.1%}" for table in TABLES)
     equal, same = _share([each for each in found if each.kind is Kind.EQUAL])
-    below = [each for each in found if each.above_constant < 0.0 and each.verdict.promote]
+    below, sunk = _share([each for each in found if each.above_constant < 0.0])
     return Measured(
         figures=f"{len(found)} candidates in logs of {N:,} on {len(TABLES)} tables: promoted of "
         f"sabotaged ones {said}, by table {harm}, of better ones {told}, by table {power}, "
-        f"of equal ones {same}; below the best constant {len(below)}",
+        f"of equal ones {same}, of all below the best constant {sunk}",
         held=sabotaged <= 0.01 and better >= 0.8 and equal <= 0.05 and not below,
     )
