@@ -48,7 +48,6 @@ class Settings(BaseSettings):
         None, ge=0, le=65535, description="OpenAI-compatible HTTP; unset: off, 0: a free one"
     )
     gateway_max_body_bytes: int = Field(8 << 20, ge=1 << 10, description="images included")
-    gateway_timeout_s: float = Field(600.0, gt=0, description="for one answer, all attempts")
     execution_timeout_s: float = Field(600.0, gt=0, description="for a run, all attempts")
     backend_timeout_s: float = Field(120.0, gt=0, description="for one call of a model")
     backend_concurrency: int = Field(256, ge=1, description="calls under way per endpoint")

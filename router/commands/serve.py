@@ -16,6 +16,9 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes on one port.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "",
     port: Annotated[int | None, typer.Option(help="Port of gRPC; 0 picks a free one.")] = None,
+    gateway_port: Annotated[
+        int | None, typer.Option(help="Port of the OpenAI-compatible gateway; unset is off.")
+    ] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Port of Prometheus; 0 is off.")] = None,
     dsn: Dsn = "",
     embedded: Annotated[
@@ -56,6 +59,7 @@ def serve(
         workers=workers,
         host=host,
         port=port,
+        gateway_port=gateway_port,
         metrics_port=metrics_port,
         dsn=dsn,
         state_dir=state_dir,

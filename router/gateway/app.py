@@ -61,7 +61,7 @@ def application(parts: Parts, settings: Settings) -> Starlette:
         decider=parts.decider,
         current=parts.current,
         key=parts.key,
-        most_s=settings.gateway_timeout_s,
+        most_s=settings.execution_timeout_s,
         pace=parts.pace,
     )
     models = ModelsPath(parts.current, parts.tenants)

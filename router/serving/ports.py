@@ -12,19 +12,20 @@ from router.errors import ConfigurationError
 class HeldPort:
     """A port that is bound with SO_REUSEPORT and never listened on, so that no call lands here.
 
-    Raises ConfigurationError that names the port when somebody has it, us included.
+    Raises ConfigurationError that names the port when somebody has it, us included, and the
+    `setting` that it is.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, setting: str = "LEADLINE_PORT") -> None:
         family, _, _, _, address = _resolve(host, port)
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _bind(probe, address, host, port)
+            _bind(probe, address, f"port {port} of {host}", setting)
             port = probe.getsockname()[1]
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _bind(self._socket, (address[0], port, *address[2:]), host, port)
+        _bind(self._socket, (address[0], port, *address[2:]), f"port {port} of {host}", setting)
         self.port = port
 
     def __enter__(self) -> Self:
@@ -54,11 +55,10 @@ def _resolve(host: str, port: int) -> tuple[int, int, int, str, tuple[str | int,
     )
 
 
-def _bind(probe: socket.socket, address: tuple[str | int, ...], host: str, port: int) -> None:
+def _bind(probe: socket.socket, address: tuple[str | int, ...], named: str, setting: str) -> None:
     try:
         probe.bind(address)
     except OSError as error:
         raise ConfigurationError(
-            f"port {port} of {host} cannot be used ({error.strerror}); "
-            "stop who has it, or set LEADLINE_PORT"
+            f"{named} cannot be used ({error.strerror}); stop who has it, or set {setting}"
         ) from None

@@ -45,13 +45,15 @@ class Ready:
     metrics_port: int
     workers: int
     policy_version: int
+    gateway_port: int | None = None
 
     def __str__(self) -> str:
         metrics = f", metrics on port {self.metrics_port}" if self.metrics_port else ""
+        gateway = f", gateway on port {self.gateway_port}" if self.gateway_port else ""
         policy = f"policy {self.policy_version}" if self.policy_version else "the static policy"
         return (
             f"leadline serves on {self.host}:{self.port} with {self.workers} worker(s), "
-            f"{policy}{metrics}"
+            f"{policy}{gateway}{metrics}"
         )
 
 
@@ -79,6 +81,7 @@ def run(
     stop = threading.Event()
     with (
         HeldPort(settings.host, settings.port) as held,
+        _gateway(settings) as settings,  # noqa: PLR1704
         _database(settings) as dsn,
         _stopped_by_signals(stop),
     ):
@@ -111,6 +114,7 @@ def _ready(settings: Settings, port: int, policy_version: int) -> Ready:
         host=settings.host,
         port=port,
         metrics_port=settings.metrics_port,
+        gateway_port=settings.gateway_port,
         workers=settings.workers,
         policy_version=policy_version,
     )
@@ -130,6 +134,16 @@ def _end(children: list[Child], drain_s: float) -> None:
     deadline = time.monotonic() + drain_s + 3.0
     for child in children:
         child.wait(max(0.0, deadline - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _gateway(settings: Settings) -> Iterator[Settings]:
+    """Holds the gateway's port, where there is one, and tells the workers which it is."""
+    if settings.gateway_port is None:
+        yield settings
+        return
+    with HeldPort(settings.host, settings.gateway_port, "LEADLINE_GATEWAY_PORT") as held:
+        yield settings.model_copy(update={"gateway_port": held.port})
 
 
 @contextlib.contextmanager
