@@ -51,10 +51,16 @@ class Passes:
 
 
 def allowance(
-    arm: Arm, model: Model, passes: Passes, *, input_tokens: int, seconds: float
+    arm: Arm,
+    model: Model,
+    passes: Passes,
+    *,
+    input_tokens: int,
+    seconds: float,
+    samples: int = 1,
 ) -> Allowance:
-    """What one attempt may spend."""
-    own = max(most_calls(arm), math.ceil(compute(arm)))
+    """What one attempt may spend that is to bring so many answers."""
+    own = samples * max(most_calls(arm), math.ceil(compute(arm)))
     calls = min(passes.calls, own)
     tokens = min(passes.output_tokens, own * model.max_output_tokens)
     usage = Usage(input_tokens=math.ceil(input_tokens * calls), output_tokens=math.ceil(tokens))

@@ -103,7 +103,14 @@ class Run:
     def _allowance(self, planned: Planned, seconds: float) -> Allowance:
         tokens = guessed_input(self._request.task.messages)
         arm, model = planned.arm, planned.model
-        return allowance(arm, model, self._passes, input_tokens=tokens, seconds=seconds)
+        return allowance(
+            arm,
+            model,
+            self._passes,
+            input_tokens=tokens,
+            seconds=seconds,
+            samples=self._request.task.samples,
+        )
 
     def _caller(self, planned: Planned, purse: Purse, *, streams: bool) -> BoundedCaller:
         number = len(self._attempts)
