@@ -2,6 +2,7 @@
 
 from router.clients.aio import AsyncClient
 from router.clients.connection import Tls
+from router.clients.executing import Answered, Chosen, ExecutedAttempt, Noted, Written
 from router.clients.running import Attempt, Run
 from router.clients.sync import Client
 from router.clients.values import (
@@ -18,12 +19,16 @@ from router.clients.values import (
 )
 
 __all__ = [
+    "Answered",
     "AsyncClient",
     "Attempt",
+    "Chosen",
     "Client",
     "DecisionRecord",
     "DryRun",
+    "ExecutedAttempt",
     "NextStep",
+    "Noted",
     "OutcomeRecord",
     "OutcomeReport",
     "OutcomesSummary",
@@ -33,4 +38,5 @@ __all__ = [
     "Run",
     "SloWarning",
     "Tls",
+    "Written",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import aclosing
 from functools import wraps
 from inspect import isawaitable
 from types import TracebackType
@@ -13,12 +14,16 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from router.clients import administration, calls, replies, running
+from router.clients import administration, calls, executing, replies, running
 from router.clients.calls import Call, Query, RouteOptions
 from router.clients.connection import OPTIONS, Connection, Tls
+from router.clients.errors import error_of
+from router.clients.executing import Answered, ExecuteOptions, ExecutionEvent
 from router.clients.running import Attempt, Execute, Grade, Run
 from router.clients.values import OutcomeReport, OutcomesSummary
+from router.errors import Unavailable
 from router.types import Arm
+from router.v1.execution_pb2 import ExecuteResponse
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -120,6 +125,45 @@ class AsyncClient:
         except StopIteration as end:
             run: Run[T] = end.value
             return run
+
+    async def execute(
+        self,
+        query: Query,
+        *,
+        timeout_s: float = executing.TIMEOUT_S,
+        **options: Unpack[ExecuteOptions],
+    ) -> AsyncGenerator[ExecutionEvent, None]:
+        """Has Leadline run the query; yields what happens, the answer last.
+
+        Leaving early ends the calls that are under way. It is asked once: a run that was
+        broken off may have cost something. Raises the error that the server raised.
+        """
+        request = executing.request(query, options)
+        call = self._channel.unary_stream(
+            executing.PATH, calls.serialize, ExecuteResponse.FromString
+        )(request, timeout=timeout_s, metadata=self._connection.metadata)
+        try:
+            async for message in call:
+                if (event := executing.event(message)) is not None:
+                    yield event
+        except grpc.RpcError as error:
+            raise error_of(error, self._connection.address) from None
+        finally:
+            call.cancel()
+
+    async def answer(
+        self,
+        query: Query,
+        *,
+        timeout_s: float = executing.TIMEOUT_S,
+        **options: Unpack[ExecuteOptions],
+    ) -> Answered:
+        """Has Leadline run the query; the answer that is kept. Raises as `execute` does."""
+        async with aclosing(self.execute(query, timeout_s=timeout_s, **options)) as events:
+            async for event in events:
+                if isinstance(event, Answered):
+                    return event
+        raise Unavailable("the server ended without an answer; try again")
 
     async def _take(self, step: running.Step, call: Callable[[Arm], Any], score: Any) -> Any:
         match step:

@@ -90,7 +90,7 @@ def route(query: Query, **options: Unpack[RouteOptions]) -> Call[RoutedDecision]
     return Call(
         service="Router",
         method="Route",
-        request=_route_request(query, options),
+        request=route_request(query, options),
         response=router_pb2.RouteResponse,
         read=replies.decision,
     )
@@ -102,7 +102,7 @@ def route_batch(
     """Chooses arms for up to 256 queries with the same options; each has a decision or error."""
     if "request_id" in options:
         raise InvalidInput("names one request; leave it out of a batch", field="request_id")
-    requests = [_route_request(query, options) for query in queries]
+    requests = [route_request(query, options) for query in queries]
     return Call(
         service="Router",
         method="RouteBatch",
@@ -215,7 +215,8 @@ def get_decision(decision_id: UUID | str) -> Call[DecisionRecord]:
     )
 
 
-def _route_request(query: Query, options: RouteOptions) -> router_pb2.RouteRequest:
+def route_request(query: Query, options: RouteOptions) -> router_pb2.RouteRequest:
+    """The Route request on the wire."""
     request = router_pb2.RouteRequest(
         request_id=identify(options.get("request_id")),
         slo=options.get("slo", ""),

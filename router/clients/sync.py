@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
-from router.clients import administration, calls, replies, running
+from router.clients import administration, calls, executing, replies, running
 from router.clients.calls import Call, Query, RouteOptions
 from router.clients.connection import OPTIONS, Connection, Tls
+from router.clients.errors import error_of
+from router.clients.executing import Answered, ExecuteOptions, ExecutionEvent
 from router.clients.running import Attempt, Execute, Grade, Run
 from router.clients.values import OutcomeReport, OutcomesSummary
+from router.errors import Unavailable
 from router.types import Arm
+from router.v1.execution_pb2 import ExecuteResponse
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -115,6 +119,42 @@ class Client:
         except StopIteration as end:
             run: Run[T] = end.value
             return run
+
+    def execute(
+        self,
+        query: Query,
+        *,
+        timeout_s: float = executing.TIMEOUT_S,
+        **options: Unpack[ExecuteOptions],
+    ) -> Generator[ExecutionEvent, None, None]:
+        """Has Leadline run the query; yields what happens, the answer last.
+
+        Leaving early ends the calls that are under way. It is asked once: a run that was
+        broken off may have cost something. Raises the error that the server raised.
+        """
+        request = executing.request(query, options)
+        call = self._channel.unary_stream(
+            executing.PATH, calls.serialize, ExecuteResponse.FromString
+        )(request, timeout=timeout_s, metadata=self._connection.metadata)
+        try:
+            yield from executing.known(call)
+        except grpc.RpcError as error:
+            raise error_of(error, self._connection.address) from None
+        finally:
+            call.cancel()
+
+    def answer(
+        self,
+        query: Query,
+        *,
+        timeout_s: float = executing.TIMEOUT_S,
+        **options: Unpack[ExecuteOptions],
+    ) -> Answered:
+        """Has Leadline run the query; the answer that is kept. Raises as `execute` does."""
+        for event in self.execute(query, timeout_s=timeout_s, **options):
+            if isinstance(event, Answered):
+                return event
+        raise Unavailable("the server ended without an answer; try again")
 
     def _take(self, step: running.Step, call: Callable[[Arm], Any], score: Any) -> Any:
         match step:

@@ -13,6 +13,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
+from router.clients import Answered, AsyncClient, Chosen, Client, Written
+from router.errors import InvalidInput
 from router.simulation.fleet import catalog
 from router.simulation.provider import ProviderSettings, spawn
 from router.v1 import execution_pb2 as pb
@@ -31,7 +33,7 @@ class Running:
     """A server, its provider and a database."""
 
     stub: Any
-    metadata: tuple[tuple[str, str], ...]
+    key: str
     server: ServerProcess
     provider: str
     dsn: str
@@ -50,7 +52,8 @@ class Running:
         return list(self.stream(timeout_s, **asked))
 
     def stream(self, timeout_s: float = 20.0, **asked: Any) -> Any:
-        return self.stub.Execute(request(**asked), timeout=timeout_s, metadata=self.metadata)
+        metadata = (("authorization", f"Bearer {self.key}"),)
+        return self.stub.Execute(request(**asked), timeout=timeout_s, metadata=metadata)
 
     def answer(self, **asked: Any) -> pb.FinalAnswer:
         return self.execute(**asked)[-1].answer
@@ -69,7 +72,7 @@ def running(cluster: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -
         ):
             yield Running(
                 stub=ExecutorStub(channel),
-                metadata=(("authorization", f"Bearer {key}"),),
+                key=key,
                 server=server,
                 provider=provider,
                 dsn=dsn,
@@ -198,6 +201,26 @@ def test_whoever_leaves_is_gone_from_the_provider_within_100_ms(running: Running
         assert time.time() - left_at < 5.0
         time.sleep(0.01)
     assert counted["abandoned_at"] - left_at < 0.5  # 0.1 s alone on the machine: make promises
+
+
+async def test_the_clients_hear_the_same_and_get_the_answer(running: Running) -> None:
+    asked: dict[str, Any] = {"allowed_arms": [MEDIUM], "seed": 1, "stream": True}
+    known: dict[str, Any] = {"address": running.server.address, "api_key": running.key}
+    with Client(**known) as client:
+        events = list(client.execute(QUESTION, **asked))
+        answer = client.answer([{"role": "user", "content": QUESTION}], **asked)
+    async with AsyncClient(**known) as other:
+        heard = [event async for event in other.execute(QUESTION, **asked)]
+        with pytest.raises(InvalidInput, match="samples"):
+            await other.answer(QUESTION, samples=99)
+    assert [type(event) for event in events] == [type(event) for event in heard]
+    assert isinstance(events[0], Chosen)
+    assert isinstance(events[-1], Answered)
+    assert events[-1].text == answer.text
+    assert "".join(event.text for event in events if isinstance(event, Written)) == answer.text
+    assert answer.arm.key == MEDIUM
+    assert answer.attempts[0].evidence is not None
+    assert answer.attempts[0].evidence.cost_usd == pytest.approx(answer.cost_usd)
 
 
 @pytest.mark.parametrize(
