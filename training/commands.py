@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +56,21 @@ Holdout = Annotated[
 Canary = Annotated[
     bool, typer.Option("--canary/--no-canary", help="Try what passes the gate on some traffic.")
 ]
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        "--archive", help="Learn from months in this archive too ('leadline db archive')."
+    ),
+]
+Dask = Annotated[
+    str,
+    typer.Option(
+        "--dask",
+        help="Grow trees on the Dask cluster there, as tcp://host:8786, or on a 'local' one.",
+        envvar="LEADLINE_DASK",
+        show_default=False,
+    ),
+]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait for a run that is under way, instead of leaving.")
 ]
@@ -92,6 +107,8 @@ def train(
     wait: Wait = False,
     resume_within: ResumeWithin = "12h",
     if_drifted: IfDrifted = False,
+    archive: Archive = None,
+    dask: Dask = "",
     dsn: Dsn = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -114,13 +131,13 @@ def train(
     if if_drifted and not _drifted(config, as_json=as_json):
         return
     steps = DATABASE_STEPS if log is None else STEPS if adapt is None else ADAPTING_STEPS
-    with _options(config, seed=seed, holdout=holdout, steps=steps) as told:
+    with _grown(dask), _options(config, seed=seed, holdout=holdout, steps=steps) as told:
         options = replace(told, canary=canary)
         if log is not None and adapt is not None:
             place = out or Path("adapted")
             found = _adapted(log, adapt, place, options, config=config, skip_bad_rows=skip_bad_rows)
         elif log is None:
-            found = _from_database(config, options, wait=wait, resume_within=within)
+            found = _from_database(config, options, wait=wait, resume_within=within, past=archive)
         else:
             found = _from_log(log, out or Path("policy"), options, skip_bad_rows=skip_bad_rows)
     if as_json:
@@ -159,6 +176,15 @@ def _drifted(config: Settings, *, as_json: bool) -> bool:
     return False
 
 
+def _grown(dask: str) -> AbstractContextManager[None]:
+    """Where the trees are grown."""
+    if not dask:
+        return nullcontext()
+    from training.learning.distributed import on_dask  # noqa: PLC0415
+
+    return on_dask(dask)
+
+
 def _within(text: str) -> timedelta:
     try:
         return duration(text)
@@ -192,7 +218,12 @@ def _log(config: Settings) -> Logger:
 
 
 def _from_database(
-    config: Settings, options: Options, *, wait: bool, resume_within: timedelta
+    config: Settings,
+    options: Options,
+    *,
+    wait: bool,
+    resume_within: timedelta,
+    past: Path | None,
 ) -> dict[str, Any]:
     from router.commands.database import database  # noqa: PLC0415
     from training.report.kept import Looked, keep_report  # noqa: PLC0415
@@ -200,7 +231,7 @@ def _from_database(
 
     where = config.dsn.get_secret_value() if config.dsn else ""
     directory = config.state_dir / RESULTS
-    manner = Manner(directory=directory, resume_within=resume_within, wait=wait)
+    manner = Manner(directory=directory, resume_within=resume_within, wait=wait, archive=past)
     with database(where) as opened:
         done = train_from_database(opened.dsn, options, manner, now=datetime.now(UTC))
         now = datetime.now(UTC)

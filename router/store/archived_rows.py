@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from router.store.archive_files import KEYS_SQL
+from router.errors import InvalidInput
+from router.store.archive_files import KEYS_SQL, ArchiveDirectory
 from router.store.attempts import SCHEMA as INTERACTIONS
+from router.store.engine import transaction
 from router.store.tables import LOGS
 
 TABLES = {table.name: table for table in LOGS.values()}
@@ -24,6 +27,7 @@ KEYS = {
     "outcomes": ("outcome_id",),
     "interactions": ("decision_id", "attempt"),
 }
+ATTACHED = "select cast(cast(inhrelid as regclass) as text) from pg_inherits"
 _TYPES: tuple[tuple[Any, pa.DataType], ...] = (
     (sa.DateTime, pa.timestamp("us", tz="UTC")),
     (sa.Boolean, pa.bool_()),
@@ -75,3 +79,24 @@ def selected(table: str) -> str:
         f"select {columns} from {table} where tenant_id = :tenant and {TIMES[table]} >= :low "  # noqa: S608
         f"and {TIMES[table]} < :high order by {', '.join((TIMES[table], *KEYS[table]))}"
     )
+
+
+def archived_attempts(engine: Engine, root: Path | None) -> Iterator[pa.RecordBatch]:
+    """What `router.store.attempts` read of months that were detached, oldest first.
+
+    A month that is still attached is in Postgres. None without a root. Raises InvalidInput
+    where there is no archive.
+    """
+    if root is None:
+        return
+    archive = ArchiveDirectory(root)
+    months = archive.months()
+    if not months:
+        raise InvalidInput(f"{root} is no archive; 'leadline db archive' makes one")
+    with transaction(engine) as connection:
+        attached = set(connection.execute(text(ATTACHED)).scalars())
+    for month in months:
+        for file in month.files:
+            part = f"decisions_{month.month}".replace("-", "_")
+            if file.table == "interactions" and part not in attached:
+                yield from archive.read(file)

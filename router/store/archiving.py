@@ -26,9 +26,8 @@ from router.store.archived_rows import KEYS, TABLES, counted, schema, selected
 from router.store.attempts import attempts
 from router.store.batches import streamed
 from router.store.engine import DatabaseRole, connect, transaction
-from router.store.places import Place
+from router.store.places import TRAINER_LOCK, Place
 
-ARCHIVE_LOCK = 7_166_085
 WRITES, TRIES, PAUSE_S = 3, 20, 0.5
 LONGEST_S = 3_600.0
 
@@ -70,10 +69,10 @@ class Month:
 
 
 class OneArchiver(Place):
-    """The place of a database's only run that archives or erases."""
+    """The place of a database's only run that archives or erases; none trains meanwhile."""
 
     def __init__(self, dsn: str) -> None:
-        super().__init__(dsn, ARCHIVE_LOCK, "leadline archive")
+        super().__init__(dsn, TRAINER_LOCK, "leadline archive")
 
 
 class Archiver:
@@ -100,7 +99,7 @@ class Archiver:
     def __enter__(self) -> Self:
         if not self._place.holds():
             self.__exit__()
-            raise Conflict("another run archives or erases; wait until it has ended")
+            raise Conflict("another run trains, archives or erases; try again when it has ended")
         return self
 
     def __exit__(self, *_: object) -> None:

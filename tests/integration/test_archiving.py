@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from router.commands.db import app
 from router.errors import ConfigurationError, Conflict
 from router.ids import uuid7
 from router.store.archive_files import ArchiveDirectory
+from router.store.archived_rows import archived_attempts
 from router.store.archiving import Step
+from router.store.attempts import attempts
+from router.store.engine import DatabaseRole, connect
 from tests.kit.months import (
     Killing,
     archive_killed,
@@ -82,6 +86,26 @@ def test_what_arrives_after_a_month_was_written_is_written_too(grown: str, tmp_p
     with archiver(grown, tmp_path, arrive) as found:
         found.archive(found.months()[0], drop=True)
     assert str(late.row_id) in everything(grown, tmp_path)["decisions"]
+
+
+def test_training_reads_archived_months_as_if_they_were_still_there(
+    grown: str, tmp_path: Path
+) -> None:
+    engine = connect(grown, role=DatabaseRole.TRAINER)
+
+    def read() -> list[dict[str, Any]]:
+        batches = (*archived_attempts(engine, tmp_path), *attempts(engine))
+        return [row for batch in batches for row in batch.to_pylist()]
+
+    before = [row for batch in attempts(engine) for row in batch.to_pylist()]
+    with archiver(grown, tmp_path, Killing(number=10)) as found, suppress(KeyboardInterrupt):
+        found.archive(found.months()[0], drop=True)
+    assert [month.month for month in ArchiveDirectory(tmp_path).months()] == ["2026-01"]
+    assert sorted(read(), key=str) == sorted(before, key=str)
+    with archiver(grown, tmp_path) as found:
+        found.archive(found.months()[0], drop=True)
+    assert sorted(read(), key=str) == sorted(before, key=str)
+    engine.dispose()
 
 
 def test_a_report_of_an_archived_decision_stays_in_postgres(grown: str, tmp_path: Path) -> None:

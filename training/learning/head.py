@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import lightgbm
 import numpy as np
 
 from router.policy.arms import ARM_FEATURES
@@ -13,6 +12,7 @@ from router.policy.signals import SIGNALS
 from router.types import Floats
 from training.learning.columns import Base, parts
 from training.learning.contexts import Contexts
+from training.learning.growing import Forest, grown
 from training.learning.logistic import logistic
 from training.learning.recipe import Recipe
 from training.log.dataset import Rows
@@ -39,18 +39,17 @@ class Head:
         """Learns from rows (n,) that all have a score."""
         columns = np.where(self.recipe.columns, columns, 0.0)
         self._stack(columns[:, _SIGNALS], rows)
-        parameters = self._parameters(len(rows))
-        data = lightgbm.Dataset(
-            columns,
+        forest = Forest(
+            columns=columns,
             label=np.clip(rows.score, _LEAST_SCORE, 1.0 - _LEAST_SCORE),
             weight=rows.weight,
-            init_score=columns[:, _SIGNALS] @ self.weights_ + self.intercepts_[rows.arm],
-            feature_name=list(ROW_FEATURES),
-            categorical_feature=[ARM_FEATURES[0]],
-            params=parameters,
+            start=columns[:, _SIGNALS] @ self.weights_ + self.intercepts_[rows.arm],
+            names=ROW_FEATURES,
+            categorical=[ARM_FEATURES[0]],
+            parameters=self._parameters(len(rows)),
+            trees=int(np.clip(len(rows) // 40, 16, MOST_TREES)) if self.recipe.trees else 1,
         )
-        trees = int(np.clip(len(rows) // 40, 16, MOST_TREES)) if self.recipe.trees else 1
-        self.booster_ = lightgbm.train(parameters, data, num_boost_round=trees)
+        self.booster_ = grown(forest)
         return self
 
     def predict(self, base: Base, contexts: Contexts) -> Floats:

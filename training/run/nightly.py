@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 from router.bundle.embedder import load_embedder
 from router.errors import Conflict, LeadlineError, Unavailable
 from router.ids import uuid7
+from router.store.archived_rows import archived_attempts
 from router.store.arrivals import PostgresArrivals
 from router.store.attempts import attempts
 from router.store.catalog import PostgresCatalog
@@ -36,11 +38,15 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a run shares the database with others, and where its stages leave their results."""
+    """How a run shares the database with others, and where its stages leave their results.
+
+    What the `archive` holds is learnt from too, where there is one.
+    """
 
     directory: Path
     resume_within: timedelta = RESUME_WITHIN
     wait: bool = False
+    archive: Path | None = None
 
 
 def train_from_database(dsn: str, options: Options, manner: Manner, *, now: datetime) -> Registered:
@@ -64,7 +70,9 @@ def train_from_database(dsn: str, options: Options, manner: Manner, *, now: date
         run = runs.begin(wanted, resumes_from=now - manner.resume_within)
         stores = Stores(
             runs=runs,
-            attempts=lambda before: attempts(engine, before=before),
+            attempts=lambda before: chain(
+                archived_attempts(engine, manner.archive), attempts(engine, before=before)
+            ),
             catalog=PostgresCatalog(engine),
             keys=SigningKeys(engine),
             registry=PostgresRegistry(engine),
