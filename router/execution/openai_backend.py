@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from openai import AsyncOpenAI
 
 from router.execution.chat_backend import ChatBackend
+from router.execution.keys import NO_KEY
 
 logging.getLogger("openai").setLevel(logging.WARNING)  # below that it logs prompts
 
@@ -21,7 +22,7 @@ class OpenAIBackend(ChatBackend):
 
     def __init__(self, endpoint: str, key: Callable[[], str]) -> None:
         async def api_key() -> str:
-            return key()
+            return key() or NO_KEY
 
         client = AsyncOpenAI(base_url=endpoint, api_key=api_key, max_retries=0)
         if not (urlsplit(endpoint).hostname or "").endswith("openai.com"):

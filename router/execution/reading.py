@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.execution.calls import Call, Completion, Message, Said, Usage
+from router.execution.backend import backend_failed
+from router.execution.calls import Call, Completion, Failure, Message, Said, Usage
 
 CHARACTERS_A_TOKEN = 4
 MOST_CHARACTERS = 1 << 19
@@ -38,7 +39,7 @@ def _said(choice: Any) -> Said:
     calls = getattr(message, "tool_calls", None) or ()
     return Said(
         text=message.content or "",
-        finish_reason=choice.finish_reason or "stop",
+        finish_reason=getattr(choice, "finish_reason", None) or "stop",
         confidence=mean_logprob(_logprobs(choice)),
         tool_calls=tuple(each.model_dump(exclude_none=True) for each in calls),
     )
@@ -103,28 +104,35 @@ class Writing:
     characters: int = 0
 
     def add(self, chunk: Any, elapsed_s: float) -> tuple[str, tuple[Mapping[str, Any], ...]]:
-        """Takes a chunk in; returns its text and tool calls. Raises ValueError where it is none."""
+        """Takes a chunk in; returns its text and tool calls.
+
+        Raises ValueError where it is none, BackendFailed where it says that the rest fails.
+        """
         self.usage = usage_of(getattr(chunk, "usage", None)) or self.usage
-        choices = getattr(chunk, "choices", None)
-        if choices is None:
+        if getattr(chunk, "error", None):
+            raise backend_failed(Failure.OVERLOADED, self.call.model.name, usage=self.spent)
+        if getattr(chunk, "choices", None) is None:
             raise ValueError("the chunk has no choices")
-        text, calls = "", []
-        for choice in choices:
-            if (choice.index or 0) == 0 and choice.delta is not None:
-                self.logprobs += _logprobs(choice)
-                self.finish_reason = choice.finish_reason or self.finish_reason
-                text += choice.delta.content or ""
-                calls += [self._call(each) for each in choice.delta.tool_calls or ()]
-                self._first(choice.delta, elapsed_s)
+        text, calls = "", list[Mapping[str, Any]]()
+        for choice in chunk.choices:
+            if (getattr(choice, "index", None) or 0) == 0:
+                said, called = self._add(choice, elapsed_s)
+                text, calls = text + said, calls + called
         self.text.append(text)
         self.characters += len(text) + sum(len(str(each)) for each in calls)
         _check_length(self.characters)
         return text, tuple(calls)
 
-    def _first(self, delta: Any, elapsed_s: float) -> None:
+    def _add(self, choice: Any, elapsed_s: float) -> tuple[str, list[Mapping[str, Any]]]:
+        delta = getattr(choice, "delta", None)
+        text = getattr(delta, "content", None) or ""
+        calls = [self._call(each) for each in getattr(delta, "tool_calls", None) or ()]
         thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-        if self.first_token_s is None and (delta.content or delta.tool_calls or thought):
+        if self.first_token_s is None and (text or calls or thought):
             self.first_token_s = elapsed_s
+        self.logprobs += _logprobs(choice)
+        self.finish_reason = getattr(choice, "finish_reason", None) or self.finish_reason
+        return text, calls
 
     def _call(self, delta: Any) -> Mapping[str, Any]:
         """Joins a tool call's delta to what came before it."""

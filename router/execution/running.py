@@ -62,7 +62,8 @@ class Run:
             try:
                 await self._attempt(routed, planned, may_go_on=may_go_on)
             except (BackendFailed, AllowanceSpent) as caught:
-                error, planned = caught, await self._instead(routed, caught, before=failure)
+                error = caught if error is None or isinstance(caught, BackendFailed) else error
+                planned = await self._instead(routed, caught, before=failure)
                 failure = getattr(caught, "failure", None)
                 reason = "it stands in for an arm whose backend failed"
                 continue
