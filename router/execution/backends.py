@@ -12,6 +12,7 @@ from router.execution.calls import Failure
 from router.execution.guarded import GuardedBackend
 from router.execution.hedged import HedgedBackend
 from router.execution.keys import Keys
+from router.execution.tolerant import TolerantBackend
 from router.types import Model
 
 Maker = Callable[[str, Callable[[], str]], Backend]
@@ -81,7 +82,8 @@ class Backends:
                 failure=Failure.REFUSED,
             )
         backend = maker(model.endpoint, self._keys.of(model.endpoint))
-        guarded: Backend = GuardedBackend(backend, most=self._guards.concurrency)
+        tolerant = TolerantBackend(backend)
+        guarded: Backend = GuardedBackend(tolerant, most=self._guards.concurrency)
         after_s = self._guards.hedge_after_s
         return HedgedBackend(guarded, after_s=after_s) if after_s else guarded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from router.errors import ConfigurationError
 from router.execution.backend import BackendFailed, backend_failed
 from router.execution.backends import Backends, Guards
 from router.execution.breaker import Breaker
-from router.execution.calls import Call, Completion, Failure
+from router.execution.calls import Call, Completion, Failure, Options
 from router.execution.guarded import GuardedBackend
 from router.execution.hedged import HedgedBackend
 from router.execution.keys import Keys
 from router.execution.scripted import ScriptedBackend, saying
+from router.execution.tolerant import TolerantBackend
 from router.types import Model
 
 MODEL = Model(name="m", input_usd_per_mtok=1.0, output_usd_per_mtok=4.0, endpoint="http://x/v1")
@@ -124,6 +126,26 @@ async def test_a_quick_answer_is_not_hedged() -> None:
     with pytest.raises(BackendFailed, match="overloaded"):
         await HedgedBackend(ScriptedBackend(failing), after_s=1.0).complete(CALL, timeout_s=5.0)
     assert len(inner.calls) == 1
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_provider_that_refuses_log_probabilities_is_asked_without(*, streams: bool) -> None:
+    def plain_only(call: Call) -> Completion | BackendFailed:
+        return backend_failed(Failure.REFUSED, "m") if call.options.logprobs else saying("4")
+
+    inner = ScriptedBackend(plain_only)
+    tolerant = TolerantBackend(inner)
+    wanting = replace(CALL, options=Options(logprobs=True))
+    for _ in range(2):
+        if streams:
+            pieces = [piece async for piece in tolerant.stream(wanting, timeout_s=1.0)]
+            assert pieces[-1].completion == saying("4")
+        else:
+            assert await tolerant.complete(wanting, timeout_s=1.0) == saying("4")
+    assert [call.options.logprobs for call in inner.calls] == [True, False, False]
+    refusing = TolerantBackend(ScriptedBackend(lambda _: backend_failed(Failure.REFUSED, "m")))
+    with pytest.raises(BackendFailed, match="refused"):
+        await refusing.complete(wanting, timeout_s=1.0)
 
 
 async def test_a_backend_is_made_once_for_each_endpoint() -> None:
