@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from router.execution.backend import Backend
@@ -103,13 +104,14 @@ async def run(backend: Backend, model: Model, arm: Arm, question: Question, seed
 async def run_all(
     backend: Backend, model: Model, arm: Arm, asked: Sequence[Question], side_by_side: int = 8
 ) -> list[Ran]:
-    """Runs the arm on every question; the seed is the question's place, plus a stride apart."""
+    """Runs the arm on every question, each with a seed of its own."""
     waiting = iter(enumerate(asked))
     found: dict[int, Ran] = {}
 
     async def work() -> None:
         for place, question in waiting:
-            found[place] = await run(backend, model, arm, question, place * SEED_STRIDE)
+            seed = place * SEED_STRIDE + _luck(arm)
+            found[place] = await run(backend, model, arm, question, seed)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(side_by_side):
@@ -136,6 +138,11 @@ async def _answered(
         }
     finally:
         await backend.close()
+
+
+def _luck(arm: Arm) -> int:
+    """A number of the arm's own, so that no two arms draw the same samples."""
+    return int.from_bytes(blake2b(arm.key.encode(), digest_size=3).digest(), "big")
 
 
 def log_rows(arm: Arm, asked: Sequence[Question], ran: Sequence[Ran]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from router.bundle.embedder import load_embedder
 from router.errors import InvalidInput
 from router.execution.answers import reader
 from router.execution.backend import BackendFailed
-from router.execution.calls import Completion, Failure, Options, Said
+from router.execution.calls import Completion, Failure, Options, Said, Usage
 from router.execution.strategies import strategy
 from router.execution.strategies.ballot import Ballot
 from router.execution.strategies.self_consistency import SelfConsistency, least_more
@@ -60,6 +60,26 @@ async def test_the_surest_of_the_winning_samples_is_what_is_said() -> None:
 
     answer = await strategy("self_consistency").run(TASK, {"samples": 3}, TestCaller(reply=reply))
     assert answer.said.text == "thus\nAnswer: 4"
+
+
+async def test_a_weighed_vote_counts_the_samples_for_more_that_the_model_was_surer_of() -> None:
+    said = [
+        Said(text=f"Answer: {n}", confidence=sure) for n, sure in ((4, -0.1), (5, -0.9), (5, -0.8))
+    ]
+
+    def reply(asked: Asked) -> Completion:
+        blind = [Said(text=each.text) for each in said]
+        texts = said if asked.options.seed == 7 else blind
+        return Completion(said=tuple(texts), usage=Usage(output_tokens=3), latency_s=1.0)
+
+    params = {"samples": 3, "weighed": True}
+    answer = await strategy("self_consistency").run(TASK, params, TestCaller(reply=reply))
+    assert answer.extracted == "4"
+    assert 0.9 < (answer.evidence.confidence or 0) < 1
+    task = Task(messages=TASK.messages, options=Options(seed=8))
+    blind = await strategy("self_consistency").run(task, params, TestCaller(reply=reply))
+    assert blind.extracted == "5"
+    assert blind.evidence.confidence == pytest.approx(2 / 3)
 
 
 async def test_adaptive_sampling_stops_once_the_leader_is_likely_to_stay_ahead() -> None:

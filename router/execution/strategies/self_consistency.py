@@ -49,12 +49,15 @@ class SelfConsistency:
 
         Params: `samples`, at most so many; `base`, chain_of_thought (with its params) or
         single; `adaptive`, to stop by the rule, or else where the leader is ahead of the
-        runner-up with the probability `threshold`.
+        runner-up with the probability `threshold`; `weighed`, to count the votes of samples
+        that the model was surer of for more.
         """
         most = whole(params, "samples", SAMPLES, MOST_SAMPLES)
         rule = self._rule_of(params, most)
         prompt = _prompt(task, params, caller)
-        ballot, cut_short = Ballot(reader(task.answer_kind), self._embedder), False
+        weighed = switch(params, "weighed")
+        ballot = Ballot(reader(task.answer_kind), self._embedder, weighed=weighed)
+        cut_short = False
         try:
             while len(ballot) < most and not (len(ballot) and rule.enough(ballot.votes)):
                 count = least_more(rule, ballot.votes, most)
