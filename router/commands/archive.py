@@ -1,4 +1,4 @@
-"""leadline db archive: past months of the logs, out of Postgres into partitioned Parquet."""
+"""leadline db archive and expire: past months to partitioned Parquet, and what is kept."""
 
 from __future__ import annotations
 
@@ -69,6 +69,28 @@ def archive(
     rows = [tuple(each.get(name, 0) for name in COLUMNS) for each in told]
     empty = f"no month ended before {cut:%Y-%m-%d} that is not archived"
     show(told, rows, COLUMNS, as_json=as_json, empty=empty)
+
+
+def expire(*, to: Directory = None, dsn: Dsn = "", as_json: JsonFlag = False) -> None:
+    """Erases what tenants keep no longer, in the database and in the archive.
+
+    How long is said with 'leadline tenants set-retention'. Run it daily.
+
+    Example: leadline db expire --to /var/lib/leadline/archive
+    """
+    from router.store import schema  # noqa: PLC0415
+    from router.store.archive_files import ArchiveDirectory  # noqa: PLC0415
+    from router.store.retention import Expiry  # noqa: PLC0415
+
+    config = settings(dsn=dsn)
+    files = ArchiveDirectory(directory_of(config, to))
+    with opened(config) as (where, _):
+        schema.check(where)
+        with Expiry(where, files) as expiry:
+            found = expiry.run(datetime.now(UTC))
+    rows = [(each.tenant, each.before, each.in_postgres, each.in_archive) for each in found]
+    columns = ("tenant", "before", "in Postgres", "in the archive")
+    show(found, rows, columns, as_json=as_json, empty="every tenant keeps its rows for ever")
 
 
 def _archived(archiver: Archiver, cut: datetime, *, drop: bool) -> list[tuple[str, Any]]:

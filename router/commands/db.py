@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from router.commands.archive import archive
+from router.commands.archive import archive, expire
 from router.commands.database import opened
 from router.commands.options import Dsn, JsonFlag, settings
 from router.commands.output import print_json, say
 
 app = typer.Typer(help="The database's schema and its archive.", no_args_is_help=True)
 app.command("archive")(archive)
+app.command("expire")(expire)
 
 
 @app.command("upgrade")

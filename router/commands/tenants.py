@@ -44,14 +44,38 @@ def list_(*, dsn: Dsn = "", as_json: JsonFlag = False) -> None:
 
     with database(dsn) as open_database:
         tenants = list(PostgresTenants(open_database.router).tenants())
-    rows = [(each.name, each.tenant_id, each.created_at) for each in tenants]
+    rows = [(each.name, each.tenant_id, each.created_at, each.retention_days) for each in tenants]
     show(
         tenants,
         rows,
-        ("name", "tenant id", "created"),
+        ("name", "tenant id", "created", "kept days"),
         as_json=as_json,
         empty="no tenants; create one with 'leadline tenants create NAME'",
     )
+
+
+@app.command("set-retention")
+def set_retention(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    days: Annotated[
+        int | None, typer.Argument(help="How many days; none: for ever.", show_default=False)
+    ] = None,
+    *,
+    dsn: Dsn = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Says for how many days a tenant's rows are kept; 'leadline db expire' erases the others.
+
+    Example: leadline tenants set-retention acme 365
+    """
+    from router.store import retention  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        retention.set_retention(opened.admin, name, days, actor=operator())
+    if as_json:
+        print_json({"tenant": name, "retention_days": days})
+    else:
+        say(f"{name} keeps its rows {'for ever' if days is None else f'for {days:,} days'}")
 
 
 @app.command("set-webhook")

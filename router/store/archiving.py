@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 import pyarrow as pa
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from router.errors import Conflict, Unavailable
 from router.store.archive_files import ArchivedFile, ArchiveDirectory, ArchivedMonth
@@ -99,7 +99,7 @@ class Archiver:
     def __enter__(self) -> Self:
         if not self._place.holds():
             self.__exit__()
-            raise Conflict("another run trains, archives or erases; try again when it has ended")
+            raise busy()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,19 +109,7 @@ class Archiver:
 
     def months(self) -> list[Month]:
         """The months whose partitions are there, oldest first."""
-        with transaction(self._trainer) as connection:
-            rows = connection.execute(text(PARTITIONS))
-            found: dict[str, bool] = {row.relname: row.attached for row in rows}
-        starts = {_start(name) for name in found}
-        named = {start: {f"{table}_{start:%Y_%m}" for table in TABLES} for start in starts}
-        return [
-            Month(
-                start=start,
-                attached=frozenset(each for each in named[start] if found.get(each)),
-                detached=frozenset(each for each in named[start] if found.get(each) is False),
-            )
-            for start in sorted(starts)
-        ]
+        return months_of(self._trainer)
 
     def archive(self, month: Month, *, drop: bool) -> Step | None:
         """Brings a month as far as it goes; None where there is nothing to do."""
@@ -217,6 +205,28 @@ class Archiver:
                     )
                 connection.execute(text(f"drop table {part}"))
         self._reached(f"dropped {month.name}")
+
+
+def busy() -> Conflict:
+    """The error while the place is taken."""
+    return Conflict("another run trains, archives or erases; try again when it has ended")
+
+
+def months_of(engine: Engine) -> list[Month]:
+    """The months whose partitions are there, oldest first."""
+    with transaction(engine) as connection:
+        rows = connection.execute(text(PARTITIONS))
+        found: dict[str, bool] = {row.relname: row.attached for row in rows}
+    starts = {_start(name) for name in found}
+    named = {start: {f"{table}_{start:%Y_%m}" for table in TABLES} for start in starts}
+    return [
+        Month(
+            start=start,
+            attached=frozenset(each for each in named[start] if found.get(each)),
+            detached=frozenset(each for each in named[start] if found.get(each) is False),
+        )
+        for start in sorted(starts)
+    ]
 
 
 def _detach(

@@ -193,11 +193,12 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Who pays and sets slos."""
+    """Who pays and sets slos. Its rows are kept for so many days, or for ever."""
 
     tenant_id: UUID
     name: str
     created_at: datetime
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

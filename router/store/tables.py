@@ -31,6 +31,7 @@ tenants = sa.Table(
     sa.Column("tenant_id", sa.Uuid, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
     _time("created_at", now=True),
+    sa.Column("retention_days", sa.Integer),
 )
 webhooks = sa.Table(
     "webhooks",
