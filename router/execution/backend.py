@@ -52,7 +52,8 @@ def backend_failed(
 _ADVICE = {
     Failure.RATE_LIMITED: "try again later, or raise its limits at the provider",
     Failure.OVERLOADED: "try again",
-    Failure.REFUSED: "see its key and whether it takes what is asked of it",
+    Failure.REFUSED: "see whether it takes what is asked of it",
+    Failure.NOT_SET_UP: "see its key and its name at the provider",
     Failure.UNREACHABLE: "see the model's endpoint in the catalog",
     Failure.BROKEN_OFF: "try again",
     Failure.GARBAGE: "see that its endpoint speaks OpenAI's chat completions",

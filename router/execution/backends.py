@@ -79,7 +79,7 @@ class Backends:
             raise BackendFailed(
                 f"model {model.name!r:.80} has no endpoint that can be called; set an http(s) URL "
                 "or 'litellm:' with 'leadline models add --endpoint'",
-                failure=Failure.REFUSED,
+                failure=Failure.NOT_SET_UP,
             )
         backend = maker(model.endpoint, self._keys.of(model.endpoint))
         tolerant = TolerantBackend(backend)
@@ -91,5 +91,5 @@ class Backends:
 def _missing(module: str, extra: str) -> BackendFailed:
     return BackendFailed(
         f"calling models needs {module}: pip install 'leadline[{extra}]'",
-        failure=Failure.REFUSED,
+        failure=Failure.NOT_SET_UP,
     )

@@ -119,7 +119,8 @@ class Failure(StrEnum):
 
     RATE_LIMITED = "rate_limited"  # 429; the provider may say when to come again
     OVERLOADED = "overloaded"  # 500 and above
-    REFUSED = "refused"  # 4xx: the same call would fail again
+    REFUSED = "refused"  # 400 and such: what was asked is at fault, not the backend
+    NOT_SET_UP = "not_set_up"  # 401 to 404, no endpoint: the operator must mend it
     UNREACHABLE = "unreachable"  # no connection
     BROKEN_OFF = "broken_off"  # the connection closed before the answer ended
     GARBAGE = "garbage"  # an answer that can't be read

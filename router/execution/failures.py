@@ -38,6 +38,9 @@ _KINDS: tuple[tuple[type[Exception], Failure], ...] = (
     (openai.APIResponseValidationError, Failure.GARBAGE),
     (openai.RateLimitError, Failure.RATE_LIMITED),
     (openai.InternalServerError, Failure.OVERLOADED),
+    (openai.AuthenticationError, Failure.NOT_SET_UP),
+    (openai.PermissionDeniedError, Failure.NOT_SET_UP),
+    (openai.NotFoundError, Failure.NOT_SET_UP),
     (openai.APIStatusError, Failure.REFUSED),
     (openai.APIError, Failure.OVERLOADED),
     (ValueError, Failure.GARBAGE),
@@ -50,8 +53,9 @@ _KINDS: tuple[tuple[type[Exception], Failure], ...] = (
 def _failure(error: Exception) -> Failure:
     error = _own(error)
     found = next((word for kind, word in _KINDS if isinstance(error, kind)), Failure.BROKEN_OFF)
-    if getattr(error, "code", None) == _OUT_OF_CREDIT:
-        return Failure.REFUSED
+    out_of_credit = getattr(error, "code", None) == _OUT_OF_CREDIT
+    if out_of_credit or getattr(error, "status_code", None) == 402:
+        return Failure.NOT_SET_UP
     if getattr(error, "status_code", None) == 408:
         return Failure.TIMEOUT
     return Failure.UNREACHABLE if _unconnected(error) else found

@@ -200,7 +200,7 @@ def _runnable(strategies: Callable[[str], Runnable], planned: Planned) -> Runnab
     try:
         return strategies(planned.arm.strategy)
     except InvalidInput as error:
-        raise BackendFailed(error.message, failure=Failure.REFUSED) from None
+        raise BackendFailed(error.message, failure=Failure.NOT_SET_UP) from None
 
 
 def _heard(attempt: int, heard: str | Piece) -> Event:

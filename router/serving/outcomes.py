@@ -6,6 +6,7 @@ import hashlib
 from uuid import UUID
 
 from router.errors import InvalidInput
+from router.execution.calls import Failure
 from router.ids import derived_uuid7, time_of
 from router.serving import fields
 from router.serving.budgets import Wallets
@@ -70,7 +71,9 @@ class Outcomes:
             self._wallets.spent(tenant_id, decision_id, request.attempt, cost_usd)
 
     def _show(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
-        """Says what the attempt shows of its backend."""
+        """Says what the attempt shows of its backend; a refusal shows what the query was like."""
+        if request.error == Failure.REFUSED:
+            return
         self._watch(
             Reported(
                 tenant_id=tenant_id,

@@ -1054,7 +1054,9 @@ class ReportOutcomeRequest(_message.Message):
     confidence: _builtins.float
     """Confidence as in Evidence."""
     error: _builtins.str
-    """What failed, when the backend did; such an attempt is not a wrong answer."""
+    """What failed, when the backend did; such an attempt is not a wrong answer. "refused" says
+    that what was asked is at fault, which tells nothing of how the backend does.
+    """
     time_to_first_token_s: _builtins.float
     """Seconds from sending the attempt's first call to its first token: tells a queue from a
     backend that writes slowly.
