@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 
 from router.bundle.embedder import load_embedder
 from router.errors import InvalidInput
+from router.execution.allowance import Purse
 from router.execution.answers import reader
 from router.execution.backend import BackendFailed
+from router.execution.caller import BoundedCaller, Trying
 from router.execution.calls import Completion, Failure, Options, Said, Usage
+from router.execution.scripted import ScriptedBackend, saying
 from router.execution.strategies import strategy
 from router.execution.strategies.ballot import Ballot
 from router.execution.strategies.self_consistency import SelfConsistency, least_more
 from router.execution.strategy import Allowance, AllowanceSpent, Task
 from router.policy.sampling import Agreement, FixedSamples, SamplingRule, Votes
+from router.types import Model
 from tests.kit.callers import Asked, TestCaller, completion
 
 TASK = Task(messages=({"role": "user", "content": "2 + 2?"},), options=Options(seed=7))
@@ -124,6 +128,24 @@ async def test_what_was_drawn_answers_when_the_backend_fails_midway() -> None:
     answer = await strategy("self_consistency").run(TASK, {"samples": 5}, TestCaller(reply=reply))
     assert answer.cut_short
     assert answer.extracted == "4"
+
+
+async def test_fewer_samples_are_drawn_where_the_allowance_has_no_room_for_all() -> None:
+    purse = Purse(Allowance(calls=10, output_tokens=70))
+    backend = ScriptedBackend(lambda call: saying(*["Answer: 4"] * call.samples))
+    caller = BoundedCaller(
+        backend,
+        Model(name="m", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0),
+        purse,
+        trying=Trying(),
+        rng=random.Random(0),
+        hear=lambda _: None,
+        streams=False,
+    )
+    answer = await strategy("self_consistency").run(TASK, {"samples": 10, "tokens": 32}, caller)
+    assert (answer.extracted, answer.cut_short) == ("4", True)
+    assert 2 <= purse.calls < 10
+    assert purse.usage.output_tokens <= 70
 
 
 async def test_a_failure_passes_where_nothing_was_drawn() -> None:
