@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import httpx
@@ -167,8 +168,15 @@ async def test_a_stream_is_the_answer_in_pieces_and_ends_with_the_whole(given: G
     assert 0 <= completion.time_to_first_token_s <= completion.latency_s
 
 
-@pytest.mark.parametrize("kind", [*LEAVING, *SPENDING])
-@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("given", "kind", "streams"),
+    [
+        *product(("twin", "openai"), (*LEAVING, *SPENDING), (False, True)),
+        pytest.param("litellm", "rate_limit", False, marks=LOOSE),
+        pytest.param("litellm", "half", True, marks=LOOSE),
+    ],
+    indirect=["given"],
+)
 async def test_each_fault_is_its_failure_without_a_word_of_the_prompt(
     given: Given, kind: str, *, streams: bool
 ) -> None:
