@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AsyncStream
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from router.execution.chat_backend import ChatBackend
+from router.execution.chat_backend import ChatBackend, Create
 from router.execution.keys import NO_KEY
 
 logging.getLogger("openai").setLevel(logging.WARNING)  # below that it logs prompts
@@ -27,4 +29,25 @@ class OpenAIBackend(ChatBackend):
         client = AsyncOpenAI(base_url=endpoint, api_key=api_key, max_retries=0)
         if not (urlsplit(endpoint).hostname or "").endswith("openai.com"):
             client.organization = client.project = None
-        super().__init__(client.chat.completions.create, client.close)
+        super().__init__(_creating(client), client.close)
+
+
+def _creating(client: AsyncOpenAI) -> Create:
+    """Sends a request's body as it is: it has no types of the client's to translate.
+
+    That walk takes a fifth of what `chat.completions.create` does.
+    """
+
+    async def create(**told: Any) -> Any:
+        timeout_s, extra = told.pop("timeout"), told.pop("extra_body", {})
+        stream = told.get("stream", False)
+        return await client.post(
+            "/chat/completions",
+            body=told | extra,
+            options={"timeout": timeout_s},
+            cast_to=ChatCompletion,
+            stream=stream,
+            stream_cls=AsyncStream[ChatCompletionChunk],
+        )
+
+    return create

@@ -9,8 +9,7 @@ from starlette.types import Send
 
 from router.errors import LeadlineError
 from router.execution.deciding import Decider, Request
-from router.execution.events import Final
-from router.execution.executor import Executes
+from router.execution.executor import Executes, final
 from router.gateway.asking import asked
 from router.gateway.body import read_json
 from router.gateway.guarding import Exchange
@@ -49,13 +48,10 @@ class Chat:
         return await self._streamed(request, exchange, stream)
 
     async def _whole(self, request: Request, caller: Identity, send: Send) -> int:
-        async with self._hearing(request, caller) as hearing:
-            heard = await hearing.next()
-            while not isinstance(heard, Final):
-                heard = await hearing.next()
-        headers = about(heard.decision_id, heard.attempt, heard.arm)
-        headers["x-leadline-cost-usd"] = f"{heard.cost_usd:.9f}"
-        await Reply(body=completion(heard), headers=headers).send(send)
+        last = await final(self.executor.execute(request, self.decider(caller)))
+        headers = about(last.decision_id, last.attempt, last.arm)
+        headers["x-leadline-cost-usd"] = f"{last.cost_usd:.9f}"
+        await Reply(body=completion(last), headers=headers).send(send)
         return 200
 
     async def _streamed(self, request: Request, exchange: Exchange, stream: Stream) -> int:
