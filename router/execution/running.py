@@ -95,7 +95,8 @@ class Run:
             failure = Failure.ABANDONED
             raise
         finally:
-            self._passes = self._passes.less(purse.calls, purse.usage.output_tokens)
+            calls = purse.calls if answer is not None else 0
+            self._passes = self._passes.less(calls, purse.usage.output_tokens)
             made = attempted(number, planned, purse, answer, failure)
             self._attempts.append(made)
             known = await report(self._request.task, made, caller)
@@ -143,15 +144,17 @@ class Run:
     async def _instead(
         self, routed: Routed, error: Exception, *, before: Failure | None
     ) -> Planned | None:
-        """The arm that stands in for one that failed: once, and for want of any answer."""
+        """The arm that stands in for one that failed: once, and for want of any answer.
+
+        The failed calls are no part of the compute budget, but what they brought is.
+        """
         answered = any(each.answer is not None for each in self._attempts)
         if before is not None or answered or not isinstance(error, BackendFailed):
             return None
         if self._left_s() <= 0:
             return None
         number = len(self._attempts) - 1
-        following = await self._decider.instead(routed.decision_id, number, error.failure)
-        return following if following is None or self._covers(following) else None
+        return await self._decider.instead(routed.decision_id, number, error.failure)
 
     def _left_s(self) -> float:
         return max(self._parts.deadline_s - REPLY_S - (monotonic() - self._began_s), 0.0)

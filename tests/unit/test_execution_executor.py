@@ -17,7 +17,7 @@ from router.execution.events import Decided, Event, Final, Partial
 from router.execution.executor import final
 from router.execution.scripted import saying
 from router.execution.strategy import AllowanceSpent
-from tests.kit.execution import ToldDecider, executor, four, planned, request
+from tests.kit.execution import Answering, ToldDecider, executor, four, planned, request
 
 KEEP = Verdict(following=None, best=0, accuracy=0.9, reason="it is good")
 
@@ -26,7 +26,7 @@ def escalates(name: str, best: int = 0) -> Verdict:
     return Verdict(following=planned(name), best=best, accuracy=0.4, reason="it is not")
 
 
-def failing(failure: Failure) -> object:
+def failing(failure: Failure) -> Answering:
     return lambda call: backend_failed(failure, call.model.name, usage=saying("").usage)
 
 
@@ -165,6 +165,13 @@ async def test_a_compute_budget_bounds_all_attempts_together() -> None:
     decider = ToldDecider(verdicts=[escalates("a")])
     last = await final(running.execute(request(budget=1), decider))
     assert len(last.attempts) == 1
+
+
+async def test_a_compute_budget_of_one_pass_leaves_room_for_the_arm_that_stands_in() -> None:
+    decider = ToldDecider(stands_in=planned("b"))
+    running, _ = executor({"a": failing(Failure.BROKEN_OFF), "b": four})
+    last = await final(running.execute(request(budget=1), decider))
+    assert last.arm.model == "b"
 
 
 async def test_an_answer_that_is_not_of_the_form_asked_for_is_reported_as_wrong() -> None:
