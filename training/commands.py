@@ -126,13 +126,16 @@ def train(
     leadline train --log new_model.parquet --adapt policy --out adapted
     """
     _check(log, out, adapt, if_drifted=if_drifted)
+    from training.canary.judge import steps_of  # noqa: PLC0415
+
     config = settings(dsn=dsn)
     within = _within(resume_within)
     if if_drifted and not _drifted(config, as_json=as_json):
         return
     steps = DATABASE_STEPS if log is None else STEPS if adapt is None else ADAPTING_STEPS
     with _grown(dask), _options(config, seed=seed, holdout=holdout, steps=steps) as told:
-        options = replace(told, canary=canary)
+        first = steps_of(config.canary_steps)[0]
+        options = replace(told, canary=canary, first_share=first.share)
         if log is not None and adapt is not None:
             place = out or Path("adapted")
             found = _adapted(log, adapt, place, options, config=config, skip_bad_rows=skip_bad_rows)

@@ -202,10 +202,11 @@ def test_a_users_many_decisions_count_once(tried: Tried) -> None:
     assert (found["decisions"], found["outcomes"]) == (300, 1)
 
 
-def test_decisions_under_a_floor_that_only_one_side_has_certified_are_not_compared(
-    tried: Tried,
+@pytest.mark.parametrize("certified", [0.5, None])
+def test_decisions_under_a_floor_are_compared_unless_one_side_alone_has_certified_it(
+    tried: Tried, certified: float | None
 ) -> None:
-    promise = {"certificate_id": "c", "value_usd": 0.5, "monitor": "holding"}
+    promise = {"certificate_id": "c", "value_usd": None, "monitor": "holding"}
     with tried.acme.watcher() as watcher:
         at, made = begin(watcher), []
         for number in range(600):
@@ -216,15 +217,16 @@ def test_decisions_under_a_floor_that_only_one_side_has_certified_are_not_compar
                     slo_name="chat",
                     policy_version=tried.version if canary else tried.acme.policy_version,
                     policy_source="learned",
-                    conditions={"promise": {**promise, "value_usd": None if canary else 0.5}},
+                    conditions={"promise": {**promise, "value_usd": None if canary else certified}},
                     decision_id=uuid7(at + timedelta(milliseconds=number)),
                 )
             )
         tried.acme.ship(made)
-        tried.told(made, canary=0.1, active=0.9)
+        tried.told(made, canary=0.8, active=0.8)
         watcher.turn(later())
     found = tried.record.canary or {}
-    assert (tried.record.state, found["apart"], found["outcomes"]) == (PolicyState.CANARY, 600, 0)
+    assert tried.record.state is PolicyState.CANARY
+    assert (found["apart"] == 600, found["outcomes"] == 0) == (certified is not None,) * 2
 
 
 def test_a_canarys_floors_are_certified_beside_so_that_a_promotion_leaves_no_gap(

@@ -47,7 +47,7 @@ _NO_TIME = datetime(1971, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a training run is told."""
+    """What a training run is told; what passes the gate is tried on `first_share` of traffic."""
 
     seed: int
     share: float
@@ -55,6 +55,7 @@ class Options:
     actor: str
     progress: Progress
     canary: bool = True
+    first_share: float = DEFAULT.steps[0].share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +271,7 @@ class Room:
         try:
             record = self.stores.registry.canary(
                 done.record.version,
-                share=DEFAULT.steps[0].share,
+                share=self.options.first_share,
                 actor=self.options.actor,
                 comment="it passed the gate",
                 request_id=self.run.run_id,

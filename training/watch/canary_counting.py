@@ -44,10 +44,11 @@ class Counting:
         )
 
     def _is_compared(self, tenant_id: UUID, row: SideSeen, guards: dict[str, bool]) -> bool:
-        """Whether both sides decide on their own under the slo, as far as is known.
+        """Whether both sides decide on their own under the slo, or neither, as far as is known.
 
-        Where a floor is broken, or not certified for one of the policies, it takes the safe arm,
-        which tells nothing of it.
+        Where a floor is broken, or not certified for one of the policies, that side takes the
+        safe arm, which tells nothing of it beside the other's own picks. Where both take it, as
+        while nothing learnt serves, a promotion changes nothing before a certificate does.
         """
         if row.promise is None:
             return True
@@ -55,7 +56,7 @@ class Counting:
         is_canary = row.policy_version == self.version
         name = f"{tenant_id}/{row.slo_name}/"
         guards[f"{name}{is_canary}"] = guarded
-        return not guarded and guards.get(f"{name}{not is_canary}") is False
+        return guards.get(f"{name}{not is_canary}") is guarded
 
     def _seen(
         self, tenant_id: UUID, row: SideSeen, bounds: dict[tuple[str, int], float | None]
