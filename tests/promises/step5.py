@@ -19,7 +19,7 @@ def faults() -> Measured:
 @promise(
     step=5,
     name="Leaving stops the spending",
-    must="whoever cancels Execute is gone from the provider within 100 ms, 95 times of 100",
+    must="whoever cancels Execute is gone from the provider within 100 ms, 95 times of a hundred",
 )
 def leaving() -> Measured:
     """While a model writes, whole and streamed."""
