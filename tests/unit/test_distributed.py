@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from router.bundle.booster_check import check
 from router.errors import ConfigurationError, Unavailable
 from router.types import Floats
 from training.learning.distributed import NEEDED, on_dask
@@ -61,8 +62,11 @@ def test_trees_grown_on_two_workers_are_as_good() -> None:
     here = loss(wanted, held, taught)
     with on_dask("local"):
         there = loss(wanted, held, taught)
+        text = grown(wanted).model_to_string()
     assert here < 0.62
     assert there == pytest.approx(here, abs=0.01)
+    assert "127.0.0.1" not in text
+    check(text.encode(), wanted.names)
 
 
 def test_trees_are_grown_here_unless_a_block_says_otherwise() -> None:

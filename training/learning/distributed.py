@@ -1,13 +1,15 @@
 """Trees grown on a Dask cluster: past one machine, by one setting.
 
 Each worker holds a share of the rows, and LightGBM's workers sum their histograms over the
-network (data parallel; Ke et al. 2017). Workers bin their own rows, so that the trees are not
-the same bytes as here, but as good. The workers speak to one another on free ports.
+network (data parallel; Ke et al. 2017). Columns are binned by the rows of whichever worker has
+them, so that the trees are as good as those grown here, but not the same bytes every time. The
+workers speak to one another on free ports.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +40,10 @@ _NAMES = {
 
 They set the number of threads themselves, by the workers'.
 """
+
+
+_MACHINES = re.compile(r"(?m)^\[(?:machines|machine_list_filename|local_listen_port): .*\]\n")
+"""Where the workers were is no part of a model, and none of a bundle reader's business."""
 
 
 @contextmanager
@@ -84,8 +90,8 @@ def grown_on(client: Any, forest: Forest) -> lightgbm.Booster:
             feature_name=list(forest.names),
             categorical_feature=list(forest.categorical),
         )
-    found: lightgbm.Booster = model.booster_
-    return found
+    text = _MACHINES.sub("", model.booster_.model_to_string())
+    return lightgbm.Booster(model_str=text)
 
 
 def _told(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _booked(
     embedder = load_embedder()
     inputs = (
         [run.watermark, run.started_at, run.seed, run.holdout],
-        [embedder.name, embedder.digest, options.key.key_id],
+        [embedder.name, embedder.digest, options.key.key_id, str(manner.archive or "")],
     )
     shop = Workshop(manner.directory, run.run_id, inputs)
     room = Room(stores=stores, place=place, run=run, shop=shop, embedder=embedder, options=options)
