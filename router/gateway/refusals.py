@@ -71,6 +71,7 @@ FAILURES: Mapping[Failure, Kind] = {
     Failure.RATE_LIMITED: Kind(status=429, type=_LIMIT),
     Failure.BUSY: Kind(status=429, type=_LIMIT),
     Failure.REFUSED: Kind(status=400),
+    Failure.NOT_SET_UP: _NOT_SET_UP,
     Failure.OPEN_CIRCUIT: Kind(status=503, type=_SERVER),
     Failure.TIMEOUT: Kind(status=504, type=_SERVER),
 }

@@ -177,6 +177,7 @@ ERRORS: dict[str, tuple[Exception, int, str]] = {
     "spent": (Infeasible("spent", reason="BUDGET_EXHAUSTED"), 429, "insufficient_quota"),
     "busy": (BackendFailed("x", failure=Failure.RATE_LIMITED), 429, "backend_rate_limited"),
     "garbage": (BackendFailed("x", failure=Failure.GARBAGE), 502, "backend_garbage"),
+    "unset": (BackendFailed("x", failure=Failure.NOT_SET_UP), 503, "backend_not_set_up"),
     "slow": (BackendFailed("x", failure=Failure.TIMEOUT), 504, "backend_timeout"),
     "late": (LeadlineError("late", reason="DEADLINE"), 504, "deadline"),
     "fault": (ValueError("a secret"), 500, "internal_error"),

@@ -91,13 +91,10 @@ def test_auto_streams_an_answer_and_says_what_it_cost(client: Any) -> None:
     assert chunks[-1].usage.completion_tokens > 0
 
 
-@pytest.mark.parametrize(
-    "arm", ["sim-small:self_consistency?samples=5", "sim-small:refinement?rounds=2"]
-)
-def test_a_strategy_that_needs_whole_answers_streams_the_last_one(client: Any, arm: str) -> None:
+def test_a_strategy_that_needs_whole_answers_streams_the_last_one(client: Any) -> None:
+    arm = "sim-small:self_consistency?samples=5"
     stream = client.chat.completions.create(model=arm, messages=HELLO, stream=True)
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
-    assert text
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
 
 def test_tools_and_json_reach_the_model_and_come_back(client: Any) -> None:
@@ -129,7 +126,7 @@ def test_several_answers_are_one_call(place: Served, client: Any) -> None:
     assert place.counters()["calls"] == before + 1
 
 
-@pytest.mark.parametrize("kind", ["error", "garbage", "close", "half"])
+@pytest.mark.parametrize("kind", ["garbage", "half"])
 def test_where_a_backend_fails_another_arm_answers(place: Served, client: Any, kind: str) -> None:
     first = client.chat.completions.create(model="auto", messages=HELLO).model
     place.go_wrong({"kind": kind, "model": first})
@@ -141,9 +138,7 @@ def test_where_a_backend_fails_another_arm_answers(place: Served, client: Any, k
     assert failures[-1] is None
 
 
-@pytest.mark.parametrize(
-    ("kind", "status"), [("rate_limit", 429), ("error", 502), ("garbage", 502), ("hang", 504)]
-)
+@pytest.mark.parametrize(("kind", "status"), [("rate_limit", 429), ("garbage", 502), ("hang", 504)])
 def test_where_nothing_can_stand_in_the_failure_has_its_status(
     place: Served, client: Any, kind: str, status: int
 ) -> None:
