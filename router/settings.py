@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     backend_keys_dir: Path | None = Field(
         None, description="files with the endpoints' keys, each named after its host"
     )
+    verifier_code: bool = Field(
+        default=False, description="unit_tests may run what models write, in bounds"
+    )
+    verifier_webhooks: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="JSON: verifiers' names, their addresses"
+    )
     workers: int = Field(1, ge=1, le=256)
     authentication: Authentication = Authentication.API_KEY
     tls_certificate: Path | None = None

@@ -12,6 +12,7 @@ from router.execution.caller import Trying
 from router.execution.executor import Executor
 from router.execution.keys import Keys
 from router.execution.strategies import strategy
+from router.execution.verifiers import Verifiers
 from router.serving.admin_servicers import CatalogServicer, PoliciesServicer, SlosServicer
 from router.serving.certificates_servicer import CertificatesServicer
 from router.serving.clock import utc_now
@@ -62,9 +63,10 @@ def executor_of(settings: Settings) -> Executor:
     guards = Guards(
         concurrency=settings.backend_concurrency, hedge_after_s=settings.backend_hedge_after_s
     )
+    verifiers = Verifiers(code=settings.verifier_code, webhooks=settings.verifier_webhooks)
     return Executor(
         backends=Backends(Keys(os.environ, settings.backend_keys_dir), guards),
-        strategies=partial(strategy, verifiers=None),
+        strategies=partial(strategy, verifiers=verifiers),
         trying=Trying(timeout_s=settings.backend_timeout_s),
         deadline_s=settings.execution_timeout_s,
     )

@@ -25,7 +25,8 @@ from tests.kit.postgres import PostgresServer, rows
 from tests.kit.server import Admin, ServerProcess, serving
 
 QUESTION = "What is seventeen and twenty-five, my secret question?"
-TINY, SMALL, MEDIUM = "sim-tiny:single", "sim-small:single", "sim-medium:single"
+TINY, MEDIUM = "sim-tiny:single", "sim-medium:single"
+REFINED = next(arm.key for arm in catalog().arms if arm.strategy == "refinement")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,18 @@ def test_whoever_leaves_is_gone_from_the_provider_within_100_ms(running: Running
         assert time.time() - left_at < 5.0
         time.sleep(0.01)
     assert counted["abandoned_at"] - left_at < 0.5  # 0.1 s alone on the machine: make promises
+
+
+@pytest.mark.parametrize(
+    ("verifier", "code"), [("unit_tests", "PERMISSION_DENIED"), ("nobody's", "INVALID_ARGUMENT")]
+)
+def test_a_verifier_must_be_one_that_the_operator_allows(
+    running: Running, verifier: str, code: str
+) -> None:
+    asked: dict[str, Any] = {"arms": (REFINED,), "verifier": verifier}
+    assert refused(lambda: running.execute(**asked))[0] == code
+    asked["verifier"] = "self"
+    assert running.answer(**asked).said.text
 
 
 async def test_the_clients_hear_the_same_and_get_the_answer(running: Running) -> None:
