@@ -27,7 +27,10 @@ THRESHOLD = 0.85
 
 
 class Dynamic:
-    """Attempts one after the other, until one answer is likely to stay ahead."""
+    """Attempts one after the other, until one answer is likely to stay ahead.
+
+    Of unlike answers that the one wins that the model was surer of, as a weighed vote has it.
+    """
 
     name = "dynamic"
 
@@ -40,7 +43,7 @@ class Dynamic:
         most = whole(params, "samples", ATTEMPTS, MOST_ATTEMPTS)
         rule = Agreement(threshold=share(params, "threshold", THRESHOLD), most=most)
         first, later = plain(task), thoughtful(task, params, caller)
-        ballot, cut_short = Ballot(reader(task.answer_kind)), False
+        ballot, cut_short = Ballot(reader(task.answer_kind), weighed=True), False
         try:
             while not (len(ballot) and rule.enough(ballot.votes)):
                 prompt = later if len(ballot) else first
