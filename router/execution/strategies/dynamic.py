@@ -29,7 +29,7 @@ THRESHOLD = 0.85
 class Dynamic:
     """Attempts one after the other, until one answer is likely to stay ahead.
 
-    Of unlike answers that the one wins that the model was surer of, as a weighed vote has it.
+    Of unlike answers the one wins that the model was surer of, as in a weighed vote.
     """
 
     name = "dynamic"
