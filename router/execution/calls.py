@@ -21,7 +21,8 @@ Message = Mapping[str, Any]
 class Options:
     """What a caller asks of every call that is made for them; None leaves it to the provider.
 
-    `response_format`, `tools` and `tool_choice` are passed through as they came.
+    `response_format`, `tools`, `tool_choice` and all of `further` are passed through as they
+    came.
     """
 
     temperature: float | None = None
@@ -33,6 +34,7 @@ class Options:
     response_format: Mapping[str, Any] | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str | Mapping[str, Any] | None = None
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +81,14 @@ class Said:
     """One answer as the model gave it.
 
     `confidence` is the mean log-probability of its tokens (<= 0), None where the provider
-    does not tell. `tool_calls` keep OpenAI's shape.
+    does not tell. `tool_calls` keep OpenAI's shape, `logprobs` is as the library read it.
     """
 
     text: str
     finish_reason: str = "stop"
     confidence: float | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    logprobs: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ def _said(choice: Any) -> Said:
         finish_reason=getattr(choice, "finish_reason", None) or "stop",
         confidence=mean_logprob(_logprobs(choice)),
         tool_calls=tuple(each.model_dump(exclude_none=True) for each in calls),
+        logprobs=getattr(choice, "logprobs", None),
     )
 
 

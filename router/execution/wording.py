@@ -23,6 +23,7 @@ def body(call: Call) -> dict[str, Any]:
     """
     options, model = call.options, call.model
     said: dict[str, Any] = {
+        **options.further,
         "model": model.endpoint_model or model.name,
         "messages": [dict(message) for message in call.messages],
         "seed": options.seed,
@@ -35,6 +36,8 @@ def body(call: Call) -> dict[str, Any]:
     if not thinks(call):
         said |= {"temperature": options.temperature, "top_p": options.top_p}
         said["logprobs"] = True if options.logprobs else None
+    if not said.get("logprobs"):
+        said["top_logprobs"] = None
     said |= _limits(call)
     return {name: value for name, value in said.items() if value is not None}
 

@@ -18,6 +18,12 @@ from router.policy.conversation import LEAST_CACHED_TOKENS
 from router.types import Bounds, Capability
 
 EXTRA = "x-leadline-"
+FURTHER = (
+    *("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs"),
+    *("parallel_tool_calls", "verbosity"),
+)
+"""Fields of OpenAI's that reach the provider unread."""
+
 MOST_SAMPLES = 16
 _Text = Annotated[str, Field(max_length=256)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -198,6 +204,7 @@ def _options(read: _Body, body: Mapping[str, Any]) -> Options:
         response_format=body.get("response_format"),
         tools=tuple(body.get("tools") or ()),
         tool_choice=body.get("tool_choice"),
+        further={name: body[name] for name in FURTHER if body.get(name) is not None},
     )
 
 

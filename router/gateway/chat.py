@@ -51,7 +51,9 @@ class Chat:
         last = await final(self.executor.execute(request, self.decider(caller)))
         headers = about(last.decision_id, last.attempt, last.arm)
         headers["x-leadline-cost-usd"] = f"{last.cost_usd:.9f}"
-        await Reply(body=completion(last), headers=headers).send(send)
+        await Reply(
+            body=completion(last, logprobs=request.task.options.logprobs), headers=headers
+        ).send(send)
         return 200
 
     async def _streamed(self, request: Request, exchange: Exchange, stream: Stream) -> int:

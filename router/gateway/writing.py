@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -31,13 +33,15 @@ def read_completion_id(text: str, field: str) -> tuple[UUID, int]:
         raise InvalidInput(f"{text!r:.80} is no id of a completion", field=field) from None
 
 
-def completion(final: Final) -> bytes:
-    """A whole chat completion."""
+def completion(final: Final, *, logprobs: bool = False) -> bytes:
+    """A whole chat completion, with log-probabilities where they were asked for."""
     answers = (final.answer.said, *final.answer.others)
-    return orjson.dumps(
+    return _json(
         {
             **_head(final.decision_id, final.attempt, final.arm.model, "chat.completion"),
-            "choices": [_choice(index, said) for index, said in enumerate(answers)],
+            "choices": [
+                _choice(index, said, logprobs=logprobs) for index, said in enumerate(answers)
+            ],
             "usage": usage(final),
             "leadline": added(final),
         }
@@ -64,7 +68,7 @@ def added(final: Final) -> dict[str, Any]:
         "arm": final.arm.key,
         "cost_usd": final.cost_usd,
         "latency_s": final.latency_s,
-        "accuracy": final.accuracy,
+        "accuracy": None if math.isnan(final.accuracy) else final.accuracy,
         "confidence": evidence.confidence,
         "verifier_score": evidence.verifier_score,
         "cut_short": final.answer.cut_short,
@@ -92,7 +96,7 @@ def _head(decision_id: UUID, attempt: int, model: str, kind: str) -> dict[str, A
     }
 
 
-def _choice(index: int, said: Said) -> dict[str, Any]:
+def _choice(index: int, said: Said, *, logprobs: bool) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
         "content": said.text if said.text or not said.tool_calls else None,
@@ -103,9 +107,22 @@ def _choice(index: int, said: Said) -> dict[str, Any]:
     return {
         "index": index,
         "message": message,
-        "logprobs": None,
+        "logprobs": _dumped(said.logprobs) if logprobs else None,
         "finish_reason": said.finish_reason,
     }
+
+
+def _dumped(logprobs: Any) -> Any:
+    dump = getattr(logprobs, "model_dump", None)
+    return None if dump is None else dump()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    """The value as JSON; halves of characters, which some models write, stay escaped."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
 
 
 class Chunks:
@@ -145,7 +162,7 @@ def _delta(index: int, delta: Mapping[str, Any], finish_reason: str | None = Non
 
 def event(value: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
-    return b"data: " + orjson.dumps(value) + b"\n\n"
+    return b"data: " + _json(value) + b"\n\n"
 
 
 def comment(text: str) -> bytes:

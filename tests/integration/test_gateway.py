@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -154,6 +156,19 @@ async def test_tools_and_json_are_passed_on_and_tool_calls_come_back_both_ways()
     assert request.needs == {Capability.TOOLS, Capability.JSON}
     assert request.task.options.tools == (tool,)
     assert request.task.options.response_format == {"type": "json_object"}
+
+
+async def test_half_a_character_and_an_unknown_accuracy_are_written_all_the_same() -> None:
+    async def script(_request: Request, identifier: UUID) -> Events:
+        yield decided(identifier)
+        yield replace(final(identifier, Said(text="half: \ud83d")), accuracy=math.nan)
+
+    async with gateway(script) as served, served.client() as client:
+        whole = await client.chat.completions.create(model="auto", messages=HELLO)
+        stream = await client.chat.completions.create(model="auto", messages=HELLO, stream=True)
+        streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert whole.choices[0].message.content.startswith("half: ")
+    assert streamed.startswith("half: ")
 
 
 async def test_several_answers_come_as_several_choices() -> None:

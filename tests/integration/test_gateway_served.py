@@ -119,6 +119,13 @@ def test_tools_and_json_reach_the_model_and_come_back(client: Any) -> None:
     assert spoken.choices[0].message.content.startswith("{")
 
 
+def test_log_probabilities_come_where_they_are_asked_for(client: Any) -> None:
+    asked = {"model": "sim-small", "messages": HELLO, "presence_penalty": 0.1}
+    told = client.chat.completions.create(**asked, logprobs=True, top_logprobs=1).choices[0]
+    assert told.logprobs.content[0].logprob < 0
+    assert client.chat.completions.create(**asked).choices[0].logprobs is None
+
+
 def test_several_answers_are_one_call(place: Served, client: Any) -> None:
     before = place.counters()["calls"]
     answer = client.chat.completions.create(model="sim-small", messages=HELLO, n=3)
