@@ -43,7 +43,9 @@ class Tried:
     version: int
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
-    def decided(self, count: int, *, at: datetime, units: bool = False) -> list[Record]:
+    def decided(
+        self, count: int, *, at: datetime, units: bool = False, **columns: Any
+    ) -> list[Record]:
         """Decisions a millisecond apart; chance, or the place of its unit, gives each its side."""
         found = []
         for number in range(count):
@@ -55,6 +57,7 @@ class Tried:
                 "policy_source": "learned",
                 "subject": unit or None,
                 "decision_id": uuid7(at + timedelta(milliseconds=number)),
+                **columns,
             }
             found.append(decision(self.acme.tenant_id, **made))
         self.acme.ship(found)
@@ -133,6 +136,27 @@ def test_what_is_known_of_costs_and_failures_ends_a_canary_too(tried: Tried) -> 
         watcher.turn(later())
     assert tried.record.state is PolicyState.REJECTED
     assert "worse: cost_usd +2.00e-03" in tried.audited()[0][1]
+
+
+def test_a_canary_that_spends_more_for_what_is_worth_more_to_the_tenant_stays(
+    tried: Tried,
+) -> None:
+    slo = tried.acme.put(accuracy_value_usd=0.05)
+    named: dict[str, Any] = {"slo_name": slo.name, "slo_version": slo.version}
+    with tried.acme.watcher() as watcher:
+        decided = tried.decided(800, at=begin(watcher), **named)
+        for each, cost, right in ((False, 0.001, 0.5), (True, 0.003, 0.9)):
+            ours = [record for record in decided if tried.is_canary(record) is each]
+            scores = (tried.rng.random(len(ours)) < right).astype(float).tolist()
+            tried.acme.ship(
+                [
+                    outcome(record, cost_usd=cost, score=score)
+                    for record, score in zip(ours, scores, strict=True)
+                ]
+            )
+        watcher.turn(later())
+    assert tried.record.state is PolicyState.CANARY
+    assert (tried.record.canary or {})["figures"]["cost_usd"]["e_worse"] < 1.0
 
 
 def test_an_equal_canary_is_promoted_once_it_is_sure_and_had_its_time(tried: Tried) -> None:

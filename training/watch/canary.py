@@ -151,7 +151,7 @@ class CanaryWatch:
         counting = Counting(record.version, kept, self._plan)
         for tenant_id in tenants:
             for rows, counts in self._arrived(tenant_id, sides, kept.since, until):
-                counting.add(tenant_id, rows, counts, self._bounds(tenant_id, rows))
+                counting.add(tenant_id, rows, counts, self._asked(tenant_id, rows))
         return replace(counting.kept, since=until, counted_at=now)
 
     def _arrived(
@@ -162,13 +162,12 @@ class CanaryWatch:
             rows, counts, since = self._stores.canaries.seen(tenant_id, sides, since, until)
             yield rows, counts.get(sides.canary, 0)
 
-    def _bounds(
+    def _asked(
         self, tenant_id: UUID, rows: Sequence[SideSeen]
-    ) -> dict[tuple[str, int], float | None]:
-        """The latency bounds of the slos that decisions were made under."""
+    ) -> dict[tuple[str, int], Slo | None]:
+        """The slos that decisions were made under."""
         named = {(row.slo_name, row.slo_version) for row in rows}
-        found = {each: self._slo(tenant_id, *each) for each in named}
-        return {each: slo.max_latency_s if slo else None for each, slo in found.items()}
+        return {each: self._slo(tenant_id, *each) for each in named}
 
     def _slo(self, tenant_id: UUID, name: str, version: int) -> Slo | None:
         place = (tenant_id, name, version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from router.policy.canary import chance_of, place_of
+from router.slo import Slo
 from router.store.canaries import SideSeen
 from training.canary.bets import thinned, thinning
 from training.canary.comparison import Seen
@@ -27,14 +28,14 @@ class Counting:
         tenant_id: UUID,
         rows: Sequence[SideSeen],
         decisions: int,
-        bounds: dict[tuple[str, int], float | None],
+        slos: dict[tuple[str, int], Slo | None],
     ) -> None:
         """Adds a tenant's decisions of the canary, and what is known of those on both sides."""
         guards, seen, apart = dict(self.kept.guards), [], 0
         for row in rows:
             if not self._is_compared(tenant_id, row, guards):
                 apart += 1
-            elif (each := self._seen(tenant_id, row, bounds)) is not None:
+            elif (each := self._seen(tenant_id, row, slos)) is not None:
                 seen.append(each)
         self.kept = self.kept.with_more(
             decisions=decisions,
@@ -59,20 +60,21 @@ class Counting:
         return guards.get(f"{name}{not is_canary}") is guarded
 
     def _seen(
-        self, tenant_id: UUID, row: SideSeen, bounds: dict[tuple[str, int], float | None]
+        self, tenant_id: UUID, row: SideSeen, slos: dict[tuple[str, int], Slo | None]
     ) -> Seen | None:
         """What came of it; None for one of more than enough of the active policy's."""
         canary, chance = row.policy_version == self.version, self._chance(tenant_id, row)
         drawn = (row.decision_id.int & 0xFFFFFFFF) / (1 << 32)
         if not canary and drawn >= thinning(chance):
             return None
+        slo = slos[row.slo_name, row.slo_version]
         return Seen(
             canary=canary,
             chance=thinned(chance),
             score=row.score,
-            cost_usd=row.cost_usd if row.is_told else None,
+            cost_usd=_cost_usd(row, slo) if row.is_told else None,
             latency_s=row.latency_s if row.is_told and not row.failed else None,
-            bound_s=bounds[row.slo_name, row.slo_version],
+            bound_s=slo.max_latency_s if slo else None,
             failed=row.failed if row.is_told else None,
         )
 
@@ -83,3 +85,14 @@ class Counting:
             return shares[-1]
         place = place_of(self.version, tenant_id, row.unit)
         return chance_of(place, shares[-1], shares[:-1])
+
+
+def _cost_usd(row: SideSeen, slo: Slo | None) -> float | None:
+    """What a decision cost; where the slo says what a correct answer is worth, with what it lost.
+
+    Else no canary that spends more for what is worth more to the tenant would ever grow.
+    """
+    value_usd = slo.accuracy_value_usd if slo else None
+    if value_usd is None or row.cost_usd is None:
+        return row.cost_usd
+    return None if row.score is None else row.cost_usd + value_usd * (1.0 - row.score)
