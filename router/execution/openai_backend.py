@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from openai import AsyncOpenAI, AsyncStream
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from router.execution.chat_backend import ChatBackend, Create
 from router.execution.keys import NO_KEY
+from router.execution.viewing import view, views
 
 logging.getLogger("openai").setLevel(logging.WARNING)  # below that it logs prompts
 
@@ -33,21 +33,22 @@ class OpenAIBackend(ChatBackend):
 
 
 def _creating(client: AsyncOpenAI) -> Create:
-    """Sends a request's body as it is: it has no types of the client's to translate.
+    """Sends bodies and takes replies as they are, with none of the client's types between.
 
-    That walk takes a fifth of what `chat.completions.create` does.
+    Those take a fifth of the time of a short call, and most of that of a long answer with
+    log-probabilities, token by token.
     """
 
     async def create(**told: Any) -> Any:
         timeout_s, extra = told.pop("timeout"), told.pop("extra_body", {})
-        stream = told.get("stream", False)
-        return await client.post(
+        reply: Any = await client.post(
             "/chat/completions",
             body=told | extra,
             options={"timeout": timeout_s},
-            cast_to=ChatCompletion,
-            stream=stream,
-            stream_cls=AsyncStream[ChatCompletionChunk],
+            cast_to=object,
+            stream=bool(told.get("stream")),
+            stream_cls=AsyncStream[object],
         )
+        return views(reply) if told.get("stream") else view(reply)
 
     return create
