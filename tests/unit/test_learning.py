@@ -108,6 +108,20 @@ def test_a_bandit_log_is_judged_by_its_propensities() -> None:
     assert routing["effective_rows"] > 10
 
 
+def test_a_few_queries_that_met_every_arm_do_not_speak_for_a_bandit_log() -> None:
+    rows = logs.bandit(900).rows
+    figures = {"score": 1.0, "cost_usd": 0.01, "propensity": 0.3}
+    met = [
+        logs.row(each["query_id"], each["query"], arm, **figures)
+        for each in rows[:100]
+        for arm in range(3)
+    ]
+    policy = learn(logs.dataset([*rows, *met]), embedder=embedder())
+    routing = policy.summary["held_out"]["routing"]
+    assert routing["how"] == "self-normalised inverse propensity scoring"
+    assert routing["queries"] > 100
+
+
 def test_a_decision_predicts_all_arms_with_sane_figures_for_any_text(tmp_path: Path) -> None:
     policy = bound(simulated_policy(), tmp_path / "bundle")
     usual = policy.predict([logs.text(1, 3)])[0].predictions

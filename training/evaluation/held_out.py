@@ -66,13 +66,14 @@ def routing_figures(
 ) -> Figures:
     """What the policy would have reached on the queries of the mask (q,).
 
-    With enough queries whose every arm has a score and a cost, the outcomes themselves
-    tell; else the propensities do; else nothing can be said. Energy is None where the log
-    counts no tokens or the catalog has no figure.
+    Where most queries have a score and a cost of every arm, or where there are no
+    propensities, the outcomes of such queries tell; else the propensities do; else nothing
+    can be said. Energy is None where the log counts no tokens or the catalog has no figure.
     """
     score, cost = dataset.table("score"), dataset.table("cost_usd")
     full = queries & ~np.isnan(score).any(axis=1) & ~np.isnan(cost).any(axis=1)
-    if full.any() and len(dataset.arms) > 1:
+    bandit = bool((~np.isnan(dataset.rows.propensity)).any())
+    if len(dataset.arms) > 1 and full.sum() > (queries.sum() / 2 if bandit else 0):
         part, value = predicted.take(full), _value(tradeoff)
         used = _used(token_table(dataset)[full], part.choose(value), best_arm, rates)
         return {
