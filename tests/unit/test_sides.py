@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.log.rows import SCHEMA
@@ -50,6 +50,7 @@ def lists(count: int) -> st.SearchStrategy[list[dict[str, Any]]]:
     return st.lists(one, min_size=count, max_size=2 * count)
 
 
+@settings(max_examples=30)
 @given(lists(100), st.sampled_from([0.05, 0.2, 0.5]), st.integers(0, 9))
 def test_no_text_stands_on_both_sides_of_any_log(
     drawn: list[dict[str, Any]], share: float, seed: int
