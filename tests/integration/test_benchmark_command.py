@@ -72,7 +72,7 @@ def test_one_log_is_split_and_learnt_from_less(tmp_path: Path) -> None:
 
 
 def test_each_part_is_left_out_in_turn(tmp_path: Path) -> None:
-    log = logs.write(tmp_path / "log.jsonl", ROWS[:300])
+    log = logs.write(tmp_path / "log.jsonl", ROWS[:180])
     told = ("--log", log, "--out", tmp_path / "out", "--bootstrap", "100", "--ways", "leadline")
     parts = {each["without"] for each in answer(*told, "--ablation")["ablation"]}
     assert parts >= {"trees", "words signal", "arm descriptors"}
@@ -80,12 +80,12 @@ def test_each_part_is_left_out_in_turn(tmp_path: Path) -> None:
 
 
 def test_folds_judge_on_every_query_and_the_same_twice(tmp_path: Path) -> None:
-    log = logs.write(tmp_path / "log.parquet", ROWS)
-    told = ("--log", log, "--folds", "2", "--bootstrap", "100")
+    log = logs.write(tmp_path / "log.parquet", ROWS[:360])
+    told = ("--log", log, "--folds", "2", "--bootstrap", "50")
     ways = ("--ways", "leadline,leadline_continuation,linear")
     one = answer(*told, *ways, "--out", tmp_path / "one")
     two = answer(*told, *ways, "--out", tmp_path / "two")
-    assert one["setup"]["test_queries"] == 300
+    assert one["setup"]["test_queries"] == 120
     assert next(each["without"] for each in one["ablation"]) == "continuation"
     assert _timeless(one) == _timeless(two)
 
