@@ -81,7 +81,7 @@ def test_each_part_is_left_out_in_turn(tmp_path: Path) -> None:
 
 def test_folds_judge_on_every_query_and_the_same_twice(tmp_path: Path) -> None:
     log = logs.write(tmp_path / "log.parquet", ROWS[:360])
-    told = ("--log", log, "--folds", "2", "--bootstrap", "50")
+    told = ("--log", log, "--folds", "2", "--bootstrap", "100")
     ways = ("--ways", "leadline,leadline_continuation,linear")
     one = answer(*told, *ways, "--out", tmp_path / "one")
     two = answer(*told, *ways, "--out", tmp_path / "two")
