@@ -26,8 +26,10 @@ from tests.kit.server import Admin, ServerProcess, serving
 
 QUESTION = "What is seventeen and twenty-five, my secret question?"
 TINY, MEDIUM = "sim-tiny:single", "sim-medium:single"
-SINGLES = tuple(arm.key for arm in catalog().arms if arm.strategy == "single")
-"""So many models that one can stand in though other tests' faults took some out."""
+SOUND = tuple(
+    arm.key for arm in catalog().arms if arm.strategy == "single" and arm.key not in {TINY, MEDIUM}
+)
+"""Arms of models that no other test's faults have taken out, or opened the circuit of."""
 
 REFINED = next(arm.key for arm in catalog().arms if arm.strategy == "refinement")
 
@@ -165,7 +167,7 @@ def test_another_arm_stands_in_and_both_attempts_are_logged(
     running: Running, kind: str, failure: str
 ) -> None:
     running.fail({"kind": kind, "times": 1})
-    events = running.execute(arms=SINGLES)
+    events = running.execute(arms=SOUND)
     answer = events[-1].answer
     assert [event.chosen.failure for event in events[:-1]] == ["", failure]
     assert [attempt.failure for attempt in answer.attempts] == [failure, ""]

@@ -145,15 +145,21 @@ def test_where_a_backend_fails_another_arm_answers(place: Served, client: Any, k
     assert failures[-1] is None
 
 
-@pytest.mark.parametrize(("kind", "status"), [("rate_limit", 429), ("garbage", 502), ("hang", 504)])
+@pytest.mark.parametrize(
+    ("kind", "model", "status"),
+    [
+        ("rate_limit", "sim-medium", 429),
+        ("garbage", "sim-large", 502),
+        ("hang", "sim-reasoning", 504),
+    ],
+)
 def test_where_nothing_can_stand_in_the_failure_has_its_status(
-    place: Served, client: Any, kind: str, status: int
+    place: Served, client: Any, kind: str, model: str, status: int
 ) -> None:
+    """Each of a model of its own, whose circuit no other test's failures have opened."""
     place.go_wrong({"kind": kind})
     with pytest.raises(openai.APIStatusError) as raised:
-        client.chat.completions.create(
-            model="sim-tiny", messages=HELLO, extra_body={"timeout_s": 1.0}
-        )
+        client.chat.completions.create(model=model, messages=HELLO, extra_body={"timeout_s": 1.0})
     assert raised.value.status_code == status
     assert str(raised.value.code).startswith("backend_")
 

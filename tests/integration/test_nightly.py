@@ -33,7 +33,7 @@ def left_on_disk(nights: Nights) -> list[str]:
     return sorted(each.name for each in (nights.state / "training").glob("*/*"))
 
 
-KILLED_AT = ("judged", "gate", "canary")
+KILLED_AT = ("judged", "canary")
 """Some of the stages; `make promises` kills at each."""
 
 
