@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -98,30 +98,17 @@ class Asked:
     request: Request
     streams: bool
     include_usage: bool
-    slo: str
 
     def of_model(self, named: Named) -> Request:
         """The request to execute. Raises InvalidInput where two slos are named."""
-        if named.slo and self.slo and named.slo != self.slo:
-            raise InvalidInput(f"is {self.slo!r:.80}, and the model names another", field="slo")
-        request, bounds = self.request, self.request.bounds
-        pinned = bool(named.arms)
-        return Request(
-            task=request.task,
-            request_id=request.request_id,
-            slo=named.slo or self.slo,
-            subject=request.subject,
-            conversation_id=request.conversation_id,
-            bounds=Bounds(
-                max_cost_usd=bounds.max_cost_usd,
-                max_latency_s=bounds.max_latency_s,
-                compute_budget=bounds.compute_budget,
-                allowed_arms=named.arms,
-                may_continue=not pinned,
-            ),
+        request, pinned = self.request, bool(named.arms)
+        if named.slo and request.slo and named.slo != request.slo:
+            raise InvalidInput(f"is {request.slo!r:.80}, and the model names another", field="slo")
+        return replace(
+            request,
+            slo=named.slo or request.slo,
+            bounds=replace(request.bounds, allowed_arms=named.arms, may_continue=not pinned),
             needs=frozenset() if pinned else request.needs,
-            deadline_s=request.deadline_s,
-            streams=request.streams,
         )
 
 
@@ -133,36 +120,35 @@ def asked(
     It may take `most_s` at most. `key` makes conversation ids of messages, so that they tell
     nothing of the text.
     """
-    read, extras = read_as(_Body, body), _extras(headers)
+    read: _Body = read_as(_Body, body)
+    read = read.model_copy(update=_extras(headers))
     if body.get("functions"):
         raise InvalidInput("is not taken any more; use tools", field="functions")
     messages: tuple[Message, ...] = tuple(body["messages"])
-    streams = bool(read.stream)
+    streams, samples, needs = bool(read.stream), read.n or 1, _needs(read)
     return Asked(
         model=read.model,
-        slo=extras.slo or read.slo,
         streams=streams,
         include_usage=bool(read.stream_options and read.stream_options.include_usage),
         request=Request(
             task=Task(
                 messages=messages,
                 options=_options(read, body),
-                answer_kind="json" if Capability.JSON in _needs(read) else "auto",
-                samples=read.n or 1,
+                answer_kind="json" if Capability.JSON in needs else "auto",
+                samples=samples,
             ),
-            request_id=extras.request_id or read.request_id,
-            subject=_subject(read, extras),
-            conversation_id=extras.conversation_id
-            or read.conversation_id
-            or _conversation(messages, key),
+            request_id=read.request_id,
+            slo=read.slo,
+            subject=read.subject or read.safety_identifier or read.user or "",
+            conversation_id=read.conversation_id or _conversation(messages, key),
             bounds=Bounds(
-                max_cost_usd=extras.max_cost_usd or read.max_cost_usd,
-                max_latency_s=extras.max_latency_s or read.max_latency_s,
-                compute_budget=extras.compute_budget or read.compute_budget,
+                max_cost_usd=read.max_cost_usd,
+                max_latency_s=read.max_latency_s,
+                compute_budget=read.compute_budget,
             ),
-            needs=_needs(read),
-            deadline_s=min(extras.timeout_s or read.timeout_s or most_s, most_s),
-            streams=streams and (read.n or 1) == 1,
+            needs=needs,
+            deadline_s=min(read.timeout_s or most_s, most_s),
+            streams=streams and samples == 1,
         ),
     )
 
@@ -182,14 +168,17 @@ def _is_type(step: str) -> bool:
     return step == "str" or "[" in step
 
 
-def _extras(headers: Mapping[str, str]) -> _Extras:
+def _extras(headers: Mapping[str, str]) -> dict[str, Any]:
+    """What headers say, which goes before the body; an empty or a zero one says nothing."""
     given = {
         name: headers[EXTRA + name.replace("_", "-")]
         for name in _Extras.model_fields
         if EXTRA + name.replace("_", "-") in headers
     }
-    extras: _Extras = read_as(_Extras, given, strict=False) if given else _Extras()
-    return extras
+    if not given:
+        return {}
+    extras: _Extras = read_as(_Extras, given, strict=False)
+    return extras.model_dump(exclude_defaults=True)
 
 
 def _options(read: _Body, body: Mapping[str, Any]) -> Options:
@@ -206,10 +195,6 @@ def _options(read: _Body, body: Mapping[str, Any]) -> Options:
         tool_choice=body.get("tool_choice"),
         further={name: body[name] for name in FURTHER if body.get(name) is not None},
     )
-
-
-def _subject(read: _Body, extras: _Extras) -> str:
-    return extras.subject or read.subject or read.safety_identifier or read.user or ""
 
 
 def _needs(read: _Body) -> frozenset[Capability]:
