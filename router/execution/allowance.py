@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from router.execution.calls import CallMade, Usage
-from router.execution.strategy import Allowance, AllowanceSpent
+from router.execution.calls import CallMade, Failure, Usage
+from router.execution.strategy import Allowance, AllowanceSpent, time_spent
 from router.policy.arms import compute, most_calls
 from router.types import Arm, Model
 
@@ -100,6 +100,11 @@ class Purse:
         """How long ago it was opened."""
         return self._clock() - self._began_s
 
+    @property
+    def failure(self) -> Failure | None:
+        """How the last call failed, None where it did not or there was none."""
+        return self.made[-1].failure if self.made else None
+
     def left(self) -> Allowance:
         """What is neither spent nor set aside."""
         spent = self.usage.output_tokens + self._held_tokens
@@ -118,7 +123,9 @@ class Purse:
         """
         left = self.left()
         samples = int(min(samples, left.calls))
-        if samples < 1 or left.seconds <= 0 or left.usd <= 0:
+        if left.seconds <= 0:
+            raise time_spent()
+        if samples < 1 or left.usd <= 0:
             raise AllowanceSpent
         most = math.inf if most_tokens is None else most_tokens
         if math.isfinite(left.output_tokens):

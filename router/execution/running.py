@@ -19,7 +19,7 @@ from router.execution.deciding import Decider, Planned, Request, Routed, Verdict
 from router.execution.events import Attempted, Decided, Event, Final, Partial, Progress
 from router.execution.reading import guessed_input
 from router.execution.reporting import attempted, report
-from router.execution.strategy import Allowance, AllowanceSpent, Runnable
+from router.execution.strategy import Allowance, AllowanceSpent, Runnable, time_spent
 from router.types import Evidence
 
 FIRST_SHARE = 0.6
@@ -76,7 +76,10 @@ class Run:
         return self._best(routed, error)
 
     async def _attempt(self, routed: Routed, planned: Planned, *, may_go_on: bool) -> None:
-        """Runs one arm and reports what became of it. Raises what kept it from an answer."""
+        """Runs one arm and reports what became of it. Raises what kept it from an answer.
+
+        Which is the backend's failure, where a call failed before the allowance ran out.
+        """
         number, caller = len(self._attempts), None
         seconds = self._left_s() * (1.0 if self._attempts else FIRST_SHARE)
         purse, answer, failure = Purse(self._allowance(planned, seconds)), None, None
@@ -89,7 +92,14 @@ class Run:
             failure = error.failure
             raise
         except TimeoutError:
+            if not purse.made:
+                raise time_spent() from None
             failure = Failure.TIMEOUT
+            raise backend_failed(failure, planned.model.name) from None
+        except AllowanceSpent:
+            failure = purse.failure
+            if failure is None:
+                raise
             raise backend_failed(failure, planned.model.name) from None
         except asyncio.CancelledError:
             failure = Failure.ABANDONED

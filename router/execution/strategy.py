@@ -17,9 +17,19 @@ from router.types import Evidence
 
 
 class AllowanceSpent(LeadlineError):
-    """The attempt's allowance of calls, tokens, dollars or time is spent."""
+    """The attempt's allowance of calls, tokens, dollars or time is spent.
+
+    Its reason is DEADLINE where it is the time.
+    """
 
     reason = "ALLOWANCE_SPENT"
+
+
+def time_spent() -> AllowanceSpent:
+    """The error where the time ran out before a call could bring anything."""
+    return AllowanceSpent(
+        "the time ran out before an answer was there; allow it more", reason="DEADLINE"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 24
     """INTERNAL: a fault of Leadline; the log has the details."""
     ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 25
-    """DEADLINE_EXCEEDED: the deadline passed before the decision was made; nothing was logged."""
+    """DEADLINE_EXCEEDED: the deadline passed before the decision was made, of which nothing is
+    logged then, or before an execution had an answer.
+    """
     ERROR_REASON_CERTIFICATE_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND: this tenant has no such certificate."""
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 27
@@ -140,7 +142,9 @@ ERROR_REASON_BAD_ROWS: ErrorReason.ValueType  # 23
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 """INTERNAL: a fault of Leadline; the log has the details."""
 ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 25
-"""DEADLINE_EXCEEDED: the deadline passed before the decision was made; nothing was logged."""
+"""DEADLINE_EXCEEDED: the deadline passed before the decision was made, of which nothing is
+logged then, or before an execution had an answer.
+"""
 ERROR_REASON_CERTIFICATE_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND: this tenant has no such certificate."""
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 27

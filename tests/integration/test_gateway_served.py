@@ -146,22 +146,24 @@ def test_where_a_backend_fails_another_arm_answers(place: Served, client: Any, k
 
 
 @pytest.mark.parametrize(
-    ("kind", "model", "status"),
+    ("kind", "model", "told"),
     [
-        ("rate_limit", "sim-medium", 429),
-        ("garbage", "sim-large", 502),
-        ("hang", "sim-reasoning", 504),
+        ("rate_limit", "sim-medium", {(429, "backend_rate_limited")}),
+        ("garbage", "sim-large", {(502, "backend_garbage")}),
+        ("hang", "sim-reasoning", {(504, "backend_timeout"), (504, "deadline")}),
     ],
 )
 def test_where_nothing_can_stand_in_the_failure_has_its_status(
-    place: Served, client: Any, kind: str, model: str, status: int
+    place: Served, client: Any, kind: str, model: str, told: set[Any]
 ) -> None:
     """Each of a model of its own, whose circuit no other test's failures have opened."""
+    timeout_s = 1.0 if kind == "hang" else 60.0
     place.go_wrong({"kind": kind})
     with pytest.raises(openai.APIStatusError) as raised:
-        client.chat.completions.create(model=model, messages=HELLO, extra_body={"timeout_s": 1.0})
-    assert raised.value.status_code == status
-    assert str(raised.value.code).startswith("backend_")
+        client.chat.completions.create(
+            model=model, messages=HELLO, extra_body={"timeout_s": timeout_s}
+        )
+    assert (raised.value.status_code, raised.value.code) in told
 
 
 def test_half_a_stream_is_an_error_that_the_client_sees(place: Served, client: Any) -> None:

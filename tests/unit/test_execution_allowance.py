@@ -101,12 +101,19 @@ def test_what_is_not_used_is_given_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "spent",
-    [Allowance(calls=0), Allowance(output_tokens=3), Allowance(usd=0), Allowance(seconds=0)],
+    ("spent", "reason"),
+    [
+        (Allowance(calls=0), "ALLOWANCE_SPENT"),
+        (Allowance(output_tokens=3), "ALLOWANCE_SPENT"),
+        (Allowance(usd=0), "ALLOWANCE_SPENT"),
+        (Allowance(seconds=0), "DEADLINE"),
+        (Allowance(calls=0, seconds=0), "DEADLINE"),
+    ],
 )
-def test_nothing_left_of_anything_is_an_error(spent: Allowance) -> None:
-    with pytest.raises(AllowanceSpent):
+def test_nothing_left_of_anything_is_an_error(spent: Allowance, reason: str) -> None:
+    with pytest.raises(AllowanceSpent) as caught:
         Purse(spent).hold(1, None)
+    assert caught.value.reason == reason
 
 
 def test_an_unbounded_purse_cuts_nothing() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from router.execution.deciding import Verdict
 from router.execution.events import Decided, Event, Final, Partial
 from router.execution.executor import final
 from router.execution.scripted import saying
-from router.execution.strategy import AllowanceSpent
+from router.execution.strategy import AllowanceSpent, Answer, Caller, Task
 from tests.kit.execution import Answering, ToldDecider, executor, four, planned, request
 
 KEEP = Verdict(following=None, best=0, accuracy=0.9, reason="it is good")
@@ -194,7 +196,34 @@ async def test_a_fault_of_the_callers_is_not_the_backends() -> None:
     assert decider.reports[0].failure is None
 
 
-async def test_nothing_allowed_is_said_so() -> None:
-    running, _ = executor({"a": four}, deadline_s=0.01)
-    with pytest.raises(AllowanceSpent):
-        await final(running.execute(request(), ToldDecider()))
+async def test_time_that_ran_out_before_a_call_is_said_so() -> None:
+    running, made = executor({"a": four}, deadline_s=0.01)
+    decider = ToldDecider(stands_in=planned("b"))
+    with pytest.raises(AllowanceSpent, match="time ran out") as caught:
+        await final(running.execute(request(), decider))
+    assert caught.value.reason == "DEADLINE"
+    assert not made["a"].calls
+    assert not decider.failures
+    assert decider.reports[0].failure is None
+
+
+class Stubborn:
+    """Asks until its allowance is spent, whatever fails."""
+
+    name = "stubborn"
+
+    async def run(self, task: Task, params: Mapping[str, Any], caller: Caller) -> Answer:  # noqa: ARG002
+        """As Runnable says."""
+        while True:
+            with suppress(BackendFailed):
+                await caller.ask(task.messages, task.options)
+
+
+async def test_a_failure_before_the_allowance_ran_out_is_what_the_caller_gets() -> None:
+    running, _ = executor({"a": failing(Failure.GARBAGE)})
+    decider = ToldDecider()
+    with pytest.raises(BackendFailed, match="garbage"):
+        await final(
+            replace(running, strategies=lambda _: Stubborn()).execute(request(budget=2), decider)
+        )
+    assert decider.reports[0].failure is Failure.GARBAGE
