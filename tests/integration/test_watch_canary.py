@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
 from router.ids import uuid7
@@ -26,6 +27,7 @@ from tests.kit.server import Admin
 from tests.kit.watching import CATALOG, World, catch_up, receiver, world
 from training.canary.bets import Margins
 from training.canary.judge import Action, Plan, Step
+from training.canary.succession import make_way
 from training.watch.canary import FOLLOWED_AFTER, CanaryWatch
 from training.watch.plan import Policies, opened
 from training.watch.watcher import Watcher
@@ -364,3 +366,24 @@ def test_kill_9_of_the_watcher_counts_nothing_twice_and_the_next_one_goes_on(tri
         tried.told(tried.decided(1_200, at=at + timedelta(seconds=9)), canary=0.2, active=0.9)
         watcher.turn(later())
     assert tried.record.state is PolicyState.REJECTED
+
+
+def test_a_canary_that_cannot_tell_gives_its_place_to_a_newer_one_and_is_audited(
+    tried: Tried,
+) -> None:
+    registry = tried.admin.registry
+    archive = serving_bundles.bundle(CATALOG, trees=6)
+    newer = registry.register(archive, {}, actor="test").version
+    with psycopg.connect(tried.acme.dsn, autocommit=True) as connection:
+        connection.execute(
+            """update policies set summary = '{"gate": {"promote": true}}' where version = %s""",
+            (tried.version,),
+        )
+    with tried.acme.watcher() as watcher:
+        begin(watcher)
+    for days, state in ((2.0, PolicyState.CANARY), (3.5, PolicyState.REJECTED)):
+        make_way(registry, newer, now=later(days=days), actor="watcher")
+        assert tried.record.state is state
+    why = f"no verdict in 3 days at 25%; policy {newer} passed the gate and takes its place"
+    assert tried.audited() == [("policies.reject", why)]
+    make_way(registry, newer, now=later(days=9), actor="watcher")

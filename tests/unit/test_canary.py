@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from router.errors import ConfigurationError, InvalidInput
 from router.policy.canary import chance_of, place_of, unit_of
 from router.settings import Settings
+from router.types import PolicyRecord, PolicyState
 from tests.promises.canary import World, live
 from training.canary.bets import Bets, Margins, thinned, thinning
 from training.canary.comparison import Comparison, Seen
 from training.canary.judge import DEFAULT, Action, Plan, Step, judge, steps_of
+from training.canary.succession import outwaited
 
 TENANT = UUID(int=7)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -157,6 +159,49 @@ def test_each_metric_alone_can_end_a_canary(metric: str, worse: dict[str, Any]) 
     verdict = judge(found, DEFAULT, share=0.25, decisions=1_000, since=NOW - DAY, now=NOW)
     assert verdict.action is Action.ROLLBACK
     assert verdict.why.startswith(f"worse: {metric} +")
+
+
+@pytest.mark.parametrize(("bound_s", "ends"), [(None, False), (60.0, False), (5.0, True)])
+def test_an_answer_is_slow_by_the_slos_bound_alone(bound_s: float | None, *, ends: bool) -> None:
+    rows = [
+        replace(each, latency_s=9.0 if each.canary else 1.0, bound_s=bound_s)
+        for each in seen(4_000, canary=0.9, active=0.9, cost_usd=1e-3)
+    ]
+    found = Comparison.of(DEFAULT.slacks).observe(rows, DEFAULT.margins)
+    assert (judged(found) is Action.ROLLBACK) is ends
+    assert (found.figures(2)[2].apart is None) is (bound_s is None)
+
+
+def record(share: float | None, *, promote: bool, days: float | None) -> PolicyRecord:
+    """A canary that the watcher has known at its share for so many days; None: not at all."""
+    since = {} if days is None else {"at_share_since": (NOW - days * DAY).isoformat()}
+    return PolicyRecord(
+        version=3,
+        state=PolicyState.CANARY,
+        created_at=NOW,
+        promoted_at=None,
+        bundle_sha256="",
+        bundle_bytes=0,
+        summary={"gate": {"promote": promote}},
+        share=share,
+        canary=since,
+    )
+
+
+@pytest.mark.parametrize(
+    ("canary", "gives_way"),
+    [
+        (record(0.05, promote=True, days=3.0), True),
+        (record(0.05, promote=True, days=2.9), False),
+        (record(0.05, promote=True, days=None), False),
+        (record(0.05, promote=False, days=30.0), False),
+        (record(0.0, promote=True, days=30.0), False),
+    ],
+)
+def test_only_a_canary_that_passed_the_gate_and_cannot_tell_gives_way(
+    canary: PolicyRecord, *, gives_way: bool
+) -> None:
+    assert (outwaited(canary, NOW) is not None) is gives_way
 
 
 def test_a_mix_that_drifts_while_the_share_grows_moves_no_verdict() -> None:

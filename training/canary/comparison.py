@@ -19,7 +19,7 @@ from training.canary.bets import METRICS, Bets, Margins
 
 CONFIDENCE = 0.95
 
-_CAP, _SLOW = 4.0, 0.05
+_CAP = 4.0
 _NAMES = {"accuracy": "accuracy", "cost": "cost_usd", "latency": "slow", "errors": "failed"}
 
 
@@ -28,7 +28,7 @@ class Seen:
     """What came of one decision; None where it is not known.
 
     `chance` is how probable the canary's side was. `bound_s` is the slo's latency bound; where
-    there is none, slow is beyond what all but a twentieth of the active policy's take.
+    there is none, no answer is slow.
     """
 
     canary: bool
@@ -78,14 +78,12 @@ class Figure:
 class Comparison:
     """All that was seen of a canary and of the active policy beside it. Immutable.
 
-    `cost_usd` is the active policy's mean cost so far and `slow_s` the latency that a
-    twentieth of its answers exceed, as (value, count). `sums` (k, 2, 4, 3) count, add and
-    add the squares of what was seen per step, side and metric.
+    `cost_usd` is the active policy's mean cost so far, as (value, count). `sums` (k, 2, 4, 3)
+    count, add and add the squares of what was seen per step, side and metric.
     """
 
     bets: Bets
     cost_usd: tuple[float, int] = (0.0, 0)
-    slow_s: tuple[float, int] = (0.0, 0)
     sums: Floats = field(default_factory=lambda: np.zeros((1, 2, len(METRICS), 3)))
 
     @classmethod
@@ -109,8 +107,9 @@ class Comparison:
 
     def values(self, seen: Seen) -> Floats:
         """Score, cost, whether slow and whether failed, (4,), NaN where unknown."""
-        bound = seen.bound_s if seen.bound_s is not None else self.slow_s[0] or None
-        slow = None if seen.latency_s is None or bound is None else seen.latency_s > bound
+        slow = None
+        if seen.latency_s is not None and seen.bound_s is not None:
+            slow = seen.latency_s > seen.bound_s
         return np.array([seen.score, seen.cost_usd, slow, seen.failed], np.float64)
 
     def betting(self, seen: Seen, values: Floats, margins: Margins) -> Comparison:
@@ -120,12 +119,7 @@ class Comparison:
         )
         if seen.canary:
             return replace(self, bets=bets)
-        return replace(
-            self,
-            bets=bets,
-            cost_usd=_mean(self.cost_usd, seen.cost_usd),
-            slow_s=_quantile(self.slow_s, seen.latency_s),
-        )
+        return replace(self, bets=bets, cost_usd=_mean(self.cost_usd, seen.cost_usd))
 
     def _badness(self, values: Floats) -> Floats:
         """The same in [0, 1], bad upwards; costs count up to four times the mean."""
@@ -156,18 +150,17 @@ class Comparison:
 
     def to_mapping(self) -> dict[str, Any]:
         """The comparison as plain JSON values, about 4 kB."""
-        own = {"cost_usd": self.cost_usd, "slow_s": self.slow_s, "sums": self.sums.tolist()}
+        own = {"cost_usd": self.cost_usd, "sums": self.sums.tolist()}
         return {"bets": self.bets.to_mapping(), **own}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Self:
         """Reads what `to_mapping` wrote, bit for bit. Raises InvalidInput for anything else."""
         try:
-            (cost, costs), (slow, slows) = value["cost_usd"], value["slow_s"]
+            cost, costs = value["cost_usd"]
             return cls(
                 bets=Bets.from_mapping(value["bets"]),
                 cost_usd=(float(cost), int(costs)),
-                slow_s=(float(slow), int(slows)),
                 sums=np.array(value["sums"], float).reshape(-1, 2, len(METRICS), 3),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -209,14 +202,3 @@ def anytime_errors(count: float, tightest: float = 500.0) -> float:
 def _mean(known: tuple[float, int], value: float | None) -> tuple[float, int]:
     mean, count = known
     return known if value is None else (mean + (value - mean) / (count + 1), count + 1)
-
-
-def _quantile(known: tuple[float, int], value: float | None) -> tuple[float, int]:
-    """A step towards the 0.95 quantile, shorter each time (Robbins & Monro 1951)."""
-    if value is None or value <= 0.0:
-        return known
-    bound, count = known
-    if count == 0:
-        return 2.0 * value, 1
-    pull = (1.0 - _SLOW) if value > bound else -_SLOW
-    return float(bound * np.exp(4.0 * pull / (count + 10.0) ** 0.6)), count + 1

@@ -24,6 +24,7 @@ from router.store.tenants import PostgresTenants
 from router.store.training_runs import TrainingRun, TrainingRuns
 from router.types import Mask, Model, PolicyRecord
 from training.canary.judge import DEFAULT
+from training.canary.succession import make_way
 from training.drift.search import in_short
 from training.drift.since import Active, since_trained
 from training.gate.gating import Case, Incumbent, verdict
@@ -265,10 +266,16 @@ class Room:
         return Registered(record=record, summary=summary, log=settled.log, looked=looked)
 
     def tried(self, done: Registered) -> Registered:
-        """Begins to try what passed the gate on traffic, unless another is being tried."""
+        """Begins to try what passed the gate on traffic, unless another keeps its place."""
         if not (self.options.canary and done.summary["gate"]["promote"]):
             return replace(done, stages_s=self.stages_s)
         try:
+            make_way(
+                self.stores.registry,
+                done.record.version,
+                now=self.run.started_at,
+                actor=self.options.actor,
+            )
             record = self.stores.registry.canary(
                 done.record.version,
                 share=self.options.first_share,

@@ -91,6 +91,7 @@ class Kept:
         return {
             "active": self.active,
             "began": self.steps[0][0].isoformat(),
+            "at_share_since": self.steps[-1][0].isoformat(),
             "decisions": self.decisions,
             "at_share": self.at_share,
             "outcomes": self.comparison.outcomes(canary=True),
