@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.cluster import AgglomerativeClustering
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from router.policy.embedding import Embedder
 
@@ -22,10 +23,6 @@ def clustered(
     vectors = embedder.encode_many(texts).vectors.astype(np.float64)
     apart = np.maximum(1.0 - vectors @ vectors.T, 0.0)
     np.fill_diagonal(apart, 0.0)
-    found = AgglomerativeClustering(
-        n_clusters=None,
-        metric="precomputed",
-        linkage="average",
-        distance_threshold=1.0 - least_similarity,
-    ).fit(apart)
-    return [str(label) for label in found.labels_]
+    tree = linkage(squareform(apart, checks=False), "average")
+    labels = fcluster(tree, 1.0 - least_similarity, criterion="distance")
+    return [str(label) for label in labels]
