@@ -28,6 +28,7 @@ from router.serving.telemetry import configure_logs, logger
 
 SWITCH_INTERVAL_S = 0.001
 YOUNG_OBJECTS = 50_000
+UNNEEDED = ("sklearn", "pandas")
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker is one core's
-    import_module("lightgbm")  # it takes a second, which the first policy must not wait for
+    _import_lightgbm()
     try:
         stores = open_stores(assignment.settings, assignment.dsn, assignment.worker)
         room = furnish(assignment.settings, stores, CollectorRegistry(), assignment.worker)
@@ -46,6 +47,18 @@ def main() -> int:
         _report({"error": error.message, "kind": type(error).__name__})
         return 1
     return 0
+
+
+def _import_lightgbm() -> None:
+    """Imports it before the first policy comes, without what a worker has no use for.
+
+    LightGBM imports scikit-learn and pandas where it finds them: a second and 110 MB.
+    """
+    hidden: dict[str, Any] = dict.fromkeys(UNNEEDED)
+    sys.modules.update(hidden)
+    import_module("lightgbm")
+    for name in UNNEEDED:
+        del sys.modules[name]
 
 
 async def _serve(room: Room, port: int) -> None:
