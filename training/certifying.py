@@ -110,11 +110,20 @@ def shown(
             reference=reference,
             referred=_referred(known, log) if slo.reference_arm else None,
             untried=untried[: len(values_usd)] + share * untried[-1],
+            expected=_foreseen(policy, slo),
         ),
         made=made,
         left_out=len(np.setdiff1d(np.arange(len(dataset.queries)), known.query)),
         unlabelled_n=0 if groups is None else groups[1],
     )
+
+
+def _foreseen(policy: Policy, slo: Slo) -> Floats | None:
+    """What training expected of every value, less the reference's share; None if unknown."""
+    known = policy.mean_accuracy.get(slo.reference_arm, 0.0 if not slo.reference_arm else None)
+    if policy.tradeoff is None or known is None:
+        return None
+    return np.asarray(policy.tradeoff.accuracy - (slo.min_relative_accuracy or 0.0) * known)
 
 
 Groups = tuple[Floats, int]

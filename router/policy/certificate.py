@@ -1,25 +1,25 @@
 """Certificates: the cheapest trade-off whose mean accuracy is at least a floor, with a confidence.
 
 Learn then test (Angelopoulos et al. 2021): each value of a correct answer is a hypothesis,
-"the mean accuracy under it is below the floor". They are tested in a fixed order, from the
-dearest value down, each at the full level, until one is not rejected; so the chance that
-the chosen one is below the floor is at most the level, however many values there are.
+"the mean accuracy under it is below the floor". They are tested in an order that was fixed
+before, so that the chance that the chosen one is below the floor is at most the level,
+however many values there are (`router.policy.walking`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from router.policy.hedging import Sample, lower_bound, needed, passed
-from router.types import Floats, Mask
+from router.policy.hedging import Sample, lower_bound, needed
+from router.policy.walking import brought, cheapest, levels, passes, starts
+from router.types import Floats
 
 MOST_NEEDED = 10_000_000
 """A need of more interactions than so many is not worth a number."""
@@ -125,6 +125,8 @@ class Candidates:
     times the share is `reference`. `cost_usd` and `effective_n` (k,) follow `value_usd` (k,).
     `referred` holds no more than what the reference arm alone is worth; `untried` (k,) is
     how much more the mean may be, for what the log never tried counts as the worst.
+    `expected` (k,) is what the interactions are expected to be worth by what was known before
+    them; None where nothing is.
     """
 
     value_usd: Floats
@@ -134,6 +136,7 @@ class Candidates:
     reference: float = 0.0
     referred: Sample | None = None
     untried: Floats | float = 0.0
+    expected: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,15 +174,6 @@ def share_of(look: int | None) -> float:
     return 1.0 if look is None else 6.0 / (np.pi * look) ** 2
 
 
-def cheapest(passing: Mask) -> NDArray[np.intp]:
-    """The place of the cheapest candidate that passes with all dearer ones, for masks (..., k).
-
-    It is k where not even the dearest passes.
-    """
-    dearer = np.flip(np.logical_and.accumulate(np.flip(passing, axis=-1), axis=-1), axis=-1)
-    return np.asarray(passing.shape[-1] - dearer.sum(axis=-1), np.intp)
-
-
 def certify(candidates: Candidates, asked: Asked, origin: Origin) -> Certificate:
     """The certificate of the cheapest value that meets what is asked, or of why there is none.
 
@@ -187,12 +181,13 @@ def certify(candidates: Candidates, asked: Asked, origin: Origin) -> Certificate
     """
     sample, reference, referred = candidates.sample, candidates.reference, candidates.referred
     threshold = 0.0 if asked.reference_arm else asked.floor
-    found = int(cheapest(passed(sample, threshold, asked.level)))
+    begins = starts(candidates.expected, threshold, len(candidates.value_usd))
+    found = int(cheapest(passes(sample, threshold, asked.level, begins), begins))
     place = min(found, len(candidates.value_usd) - 1)
     estimate = reference + float(sample.corrected[:, place].mean())
     status, needed_n = Status.CERTIFIED, None
     if found > place:
-        status, needed_n = _failed(candidates, threshold, asked.level)
+        status, needed_n = _failed(candidates, threshold, asked.level, begins)
     blind = status is Status.NOT_CERTIFIABLE and _is_blind(candidates, threshold, asked.level)
     said = _message(status, asked, len(sample), needed_n, estimate)
     return Certificate(
@@ -204,7 +199,7 @@ def certify(candidates: Candidates, asked: Asked, origin: Origin) -> Certificate
         reference_bound=lower_bound(referred, asked.level / 2.0) if referred else None,
         confidence=asked.confidence,
         estimate=min(max(estimate, 0.0), 1.0),
-        lower_bound=reference + _bound(sample, found, threshold, asked.level),
+        lower_bound=reference + _bound(sample, found, threshold, asked.level, begins),
         n=len(sample),
         effective_n=float(candidates.effective_n[place]),
         needed_n=needed_n,
@@ -218,27 +213,34 @@ def certify(candidates: Candidates, asked: Asked, origin: Origin) -> Certificate
     )
 
 
-def _bound(sample: Sample, found: int, threshold: float, level: float) -> float:
+def _bound(
+    sample: Sample, found: int, threshold: float, level: float, begins: Sequence[int]
+) -> float:
     """What holds at the level: of a value that the data chose, just what it was chosen for."""
     last = sample.values.shape[1] - 1
     if 0 < found <= last:
         return threshold
     if found:
         return lower_bound(sample.column(last), level)
-    every = (lower_bound(sample.column(place), level) for place in range(last + 1))
+    own = levels(level, begins)[brought(begins, last + 1) - 1]
+    every = (lower_bound(sample.column(place), each) for place, each in enumerate(own.tolist()))
     return max(threshold, min(every))
 
 
-def _failed(candidates: Candidates, threshold: float, level: float) -> tuple[Status, int | None]:
+def _failed(
+    candidates: Candidates, threshold: float, level: float, begins: Sequence[int]
+) -> tuple[Status, int | None]:
     """Whether any value may reach the threshold, and about how many interactions would show it."""
     sample = candidates.sample
     if (_best(sample, level) + candidates.untried < threshold).all():
         return Status.INFEASIBLE, None
     estimate, variance = _moments(sample)
-    gap = float(estimate[-1]) - threshold
-    if gap <= 0.0:
-        return Status.NOT_CERTIFIABLE, None
-    count = needed(float(variance[-1]), gap, level)
+    counts = [
+        needed(float(variance[place]), gap, level / len(begins))
+        for place in begins
+        if (gap := float(estimate[place]) - threshold) > 0.0
+    ]
+    count = min(counts, default=MOST_NEEDED)
     known = len(sample) < count < MOST_NEEDED
     return Status.NOT_CERTIFIABLE, _rounded(count) if known else None
 

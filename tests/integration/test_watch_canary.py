@@ -255,6 +255,42 @@ def test_decisions_under_a_floor_are_compared_unless_one_side_alone_has_certifie
     assert (found["apart"] == 600, found["outcomes"] == 0) == (certified is not None,) * 2
 
 
+@pytest.mark.parametrize(
+    ("certified", "right", "costs", "state"),
+    [
+        (0.5, (0.9, 0.75), (0.003, 0.001), PolicyState.CANARY),
+        (0.5, (0.9, 0.4), (0.003, 0.001), PolicyState.REJECTED),
+        (0.5, (0.9, 0.9), (0.001, 0.003), PolicyState.REJECTED),
+        (None, (0.7, 0.7), (0.001, 0.003), PolicyState.CANARY),
+        (None, (0.9, 0.5), (0.001, 0.001), PolicyState.REJECTED),
+    ],
+    ids=["cheaper", "below the floor", "dearer", "a dearer safe arm", "a worse safe arm"],
+)
+def test_under_a_floor_what_meets_it_for_less_is_better_and_the_safe_arms_cost_tells_nothing(
+    tried: Tried,
+    certified: float | None,
+    right: tuple[float, float],
+    costs: tuple[float, float],
+    state: PolicyState,
+) -> None:
+    slo = tried.acme.put(min_accuracy=0.7)
+    promise = {"certificate_id": "c", "value_usd": certified, "monitor": "holding"}
+    named: dict[str, Any] = {"slo_name": slo.name, "slo_version": slo.version}
+    with tried.acme.watcher() as watcher:
+        at = begin(watcher)
+        decided = tried.decided(1_200, at=at, conditions={"promise": promise}, **named)
+        sides = [tried.is_canary(record) for record in decided]
+        scores = tried.rng.random(len(decided)) < np.array(right)[np.array(sides, int)]
+        tried.acme.ship(
+            [
+                outcome(record, cost_usd=costs[side], score=float(score))
+                for record, side, score in zip(decided, sides, scores, strict=True)
+            ]
+        )
+        watcher.turn(later())
+    assert tried.record.state is state, tried.record.canary
+
+
 def test_a_canarys_floors_are_certified_beside_so_that_a_promotion_leaves_no_gap(
     tried: Tried,
 ) -> None:

@@ -30,7 +30,8 @@ _SLO = Slo(min_accuracy=0.5)
 class Population:
     """The half that the policy has not seen: its scores and costs (q, a), and its decisions.
 
-    `accuracy` and `cost_usd` (k,) are the truth at each value; `odds` are those of loggers.
+    `accuracy` and `cost_usd` (k,) are the truth at each value, `expected` (k,) is what training
+    expected of them; `odds` are those of loggers.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Population:
     score: Floats
     accuracy: Floats
     cost_usd: Floats
+    expected: Floats
     odds: Mapping[str, Floats]
 
     @property
@@ -71,6 +73,7 @@ def populated(name: str, split: Split, policy: Policy) -> Population:
         score=score,
         accuracy=made.mean(score).mean(axis=0),
         cost_usd=made.mean(cost_usd).mean(axis=0),
+        expected=policy.tradeoff.accuracy,
         odds={UNIFORM: odds["uniform"][:, place], INFORMED: odds["informed"][:, place]},
     )
 

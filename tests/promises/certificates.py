@@ -17,8 +17,8 @@ from rich.table import Table
 from scipy.stats import binom
 
 from router.bundle.embedder import load_embedder
-from router.policy.certificate import cheapest
 from router.policy.hedging import Sample, passed
+from router.policy.walking import cheapest, passes, starts
 from router.types import Floats
 from tests.kit import bounds
 from tests.kit.bound import bound
@@ -83,8 +83,10 @@ def certified(
     found: list[list[int]] = [[] for _ in floors]
     for sample in samples(people, how, n, runs, np.random.default_rng(seed)):
         for mine, floor in zip(found, floors, strict=True):
-            passing = passed(sample, floor, LEVEL).reshape(-1, len(people.accuracy))
-            mine.extend(cheapest(passing).tolist())
+            begins = starts(people.expected, float(floor), len(people.accuracy))
+            passing = passes(sample, floor, LEVEL, begins)
+            runs_apart = passing.reshape(len(begins), -1, len(people.accuracy))
+            mine.extend(cheapest(runs_apart, begins).tolist())
     for places, floor in zip(found, floors, strict=True):
         yield _cell(people, how, n, float(floor), np.array(places))
 

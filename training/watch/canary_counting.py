@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from router.policy.canary import chance_of, place_of
@@ -36,7 +36,7 @@ class Counting:
             if not self._is_compared(tenant_id, row, guards):
                 apart += 1
             elif (each := self._seen(tenant_id, row, slos)) is not None:
-                seen.append(each)
+                seen.append(_under_floor(each, row, slos[row.slo_name, row.slo_version]))
         self.kept = self.kept.with_more(
             decisions=decisions,
             apart=apart,
@@ -53,7 +53,7 @@ class Counting:
         """
         if row.promise is None:
             return True
-        guarded = row.promise.get("value_usd") is None or row.promise.get("monitor") == "broken"
+        guarded = _is_guarded(row)
         is_canary = row.policy_version == self.version
         name = f"{tenant_id}/{row.slo_name}/"
         guards[f"{name}{is_canary}"] = guarded
@@ -85,6 +85,32 @@ class Counting:
             return shares[-1]
         place = place_of(self.version, tenant_id, row.unit)
         return chance_of(place, shares[-1], shares[:-1])
+
+
+def _is_guarded(row: SideSeen) -> bool:
+    """Whether the safe arm was taken for want of a certificate, or since outcomes broke it."""
+    promise = row.promise
+    if promise is None:
+        return False
+    return promise.get("value_usd") is None or promise.get("monitor") == "broken"
+
+
+def _under_floor(seen: Seen, row: SideSeen, slo: Slo | None) -> Seen:
+    """The same as far as it tells of what an slo with a floor asks.
+
+    What the safe arm costs tells nothing of what the policy will cost once it is certified.
+    Where both are, the floor is what is asked and the cheaper of two that meet it is the
+    better one: the canary's answers are held against those of chance at the floor, not
+    against more than it that the active policy may buy.
+    """
+    if row.promise is None or slo is None:
+        return seen
+    if _is_guarded(row):
+        return replace(seen, cost_usd=None)
+    if seen.canary or slo.min_accuracy is None or seen.score is None:
+        return seen
+    drawn = (row.decision_id.int >> 32 & 0xFFFFFFF) / (1 << 28)
+    return replace(seen, score=float(drawn < slo.min_accuracy))
 
 
 def _cost_usd(row: SideSeen, slo: Slo | None) -> float | None:
