@@ -43,24 +43,24 @@ def test_kill_9_between_stages_gives_the_policy_of_a_run_that_nobody_disturbed(
 ) -> None:
     with cluster.database() as other:
         history(other)
-        undisturbed = Nights(dsn=other, state=nights.state).finished()
+        Nights(dsn=other, state=nights.state).here()
+        undisturbed = Book.of(other).policies
     for stage in KILLED_AT:
         nights.killed_at(stage)
         book = Book.of(nights.dsn)
         assert [(state, at) for _, state, at in book.runs] == [(RunState.RUNNING, stage)]
-        assert book.policies == ([] if stage != "canary" else [undisturbed["bundle_sha256"]])
+        assert book.policies == ([] if stage != "canary" else undisturbed)
         if stage == "judged":  # what follows happens on another machine, which has the key alone
             shutil.rmtree(nights.state / "training")
-    found = nights.finished()
-    assert found["bundle_sha256"] == undisturbed["bundle_sha256"]
+    nights.here()
     book = Book.of(nights.dsn)
     assert [state for _, state, _ in book.runs] == [RunState.DONE]
-    assert book.policies == [found["bundle_sha256"]]
+    assert book.policies == undisturbed
     assert left_on_disk(nights) == []
 
 
 def test_a_run_goes_on_where_it_was_with_what_it_had(nights: Nights) -> None:
-    nights.killed_at("judged")
+    nights.broken_off_at("judged")
     before = {
         each: each.stat().st_mtime_ns for each in (nights.state / "training").glob("*/[a-z]*")
     }
@@ -78,7 +78,7 @@ def test_a_run_goes_on_where_it_was_with_what_it_had(nights: Nights) -> None:
 
 
 def test_what_arrives_after_a_run_began_waits_for_the_next_one(nights: Nights) -> None:
-    nights.killed_at("dataset")
+    nights.broken_off_at("dataset")
     more = logs.write(nights.state / "more.jsonl", logs.simulated(30, seed=9).rows)
     assert answer("logs", "import", more, "--tenant", "acme", "--dsn", nights.dsn)["new_rows"] == 90
     assert nights.here().summary["rows"] == 360
@@ -104,7 +104,7 @@ def test_a_second_run_leaves_or_waits_until_the_first_is_done(nights: Nights) ->
 def test_a_run_that_was_broken_off_too_long_ago_has_failed_and_a_new_one_begins(
     nights: Nights,
 ) -> None:
-    nights.killed_at("sides")
+    nights.broken_off_at("sides")
     (old, _, _) = Book.of(nights.dsn).runs[0]
     nights.here(now=datetime.now(UTC) + timedelta(hours=13))
     (failed, done) = Book.of(nights.dsn).runs
@@ -161,15 +161,14 @@ def test_what_passes_the_gate_is_tried_and_the_next_one_is_held_against_it(
     with Admin(dsn) as admin:
         admin.registry.promote(first.record.version, actor="test")
     decided(dsn, 200, since=START + timedelta(minutes=2_000), seed=7)
-    second = nights.here()
+    second = nights.here(canary=False)
     gate = second.summary["gate"]
     assert gate["incumbent"] == first.record.version
     assert 0 < gate["interactions"] <= 200
     assert second.summary["drift"]["look"] == 1
     assert set(second.looked) >= {"measured", "drift", "scaling"}
     assert list(second.stages_s) == list(STAGES)
-    assert gate["promote"] == (second.record.state is PolicyState.CANARY)
-    assert not nights.here(canary=False).record.share
+    assert (second.record.state, second.record.share) == (PolicyState.CANDIDATE, None)
 
 
 def test_the_runs_are_told_with_stage_duration_and_policy(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -126,6 +127,10 @@ class Book:
         return cls(runs=told, policies=[str(digest) for (digest,) in made])
 
 
+class _BrokenOff(BaseException):
+    """What no run can know of, as a kill."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nights:
     """`leadline train` on one database, with the state directory of one machine."""
@@ -146,6 +151,17 @@ class Nights:
                 run.wait(before_s)
             except subprocess.TimeoutExpired:
                 run.kill()
+
+    def broken_off_at(self, step: str) -> None:
+        """A run in this process that ends at once as it tells the step, as one that is killed."""
+
+        def told(reached: str) -> None:
+            if reached == step:
+                raise _BrokenOff
+
+        with suppress(_BrokenOff):
+            self.here(told)
+            raise AssertionError(f"the run never came to {step}")
 
     def killed_after(self, seconds: float) -> bool:
         """kill -9 after a time from its start; whether it had not ended before."""
