@@ -124,6 +124,7 @@ class Limit(StrEnum):
     MONITOR = "monitor"
     NOVELTY = "novelty"
     CONVERSATION = "conversation"
+    GUARD = "guard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

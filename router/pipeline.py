@@ -19,10 +19,12 @@ from router.policy.continuation import Aim, Step, Tried, plan
 from router.policy.energy import emitted_gco2e
 from router.policy.exploration import Exploring, explore, exploring, probabilities
 from router.policy.first import first, worth_waiting
+from router.policy.guard import guarded, viewed
 from router.policy.novelty import is_novel
 from router.policy.policy import Policy, Predicted
 from router.policy.standing import Standing, Together, restand, stand
 from router.policy.table import ArmTable
+from router.policy.worth import Worth
 from router.slo import Slo
 from router.types import Bounds, Choice, Decision, Floats, Query
 
@@ -120,8 +122,7 @@ def _decided(
             ]
         )
         aim = policy.aim(slo, bounds, conditions, together.each[0].novelty)
-        query = replace(cases[0].query, input_tokens=cases[0].input_tokens)
-        choices = first(policy, together, query, slo, bounds, aim=aim, conditions=conditions)
+        choices = _chosen(policy, cases, together, aim, slo=slo, bounds=bounds, at=conditions)
     except Infeasible as error:
         return [error] * len(cases)
     usual_usd = conditions.mean_cost_usd
@@ -139,6 +140,34 @@ def _decided(
         else decide_at(cases[place], standing, made[place], should_continue=waits[place])
         for place, (standing, choice) in enumerate(zip(together.each, choices, strict=True))
     ]
+
+
+def _chosen(
+    policy: Policy,
+    cases: Sequence[Case],
+    together: Together,
+    aim: Worth,
+    *,
+    slo: Slo,
+    bounds: Bounds,
+    at: Conditions,
+) -> list[Choice | Infeasible]:
+    """The choices before exploration; guarded, where the slo asks for that."""
+    query = replace(cases[0].query, input_tokens=cases[0].input_tokens)
+    choose = partial(first, policy, query=query, slo=slo, bounds=bounds, conditions=at)
+    choices = choose(together, aim=aim)
+    if not slo.guarded:
+        return choices
+    plain = policy.aim(slo, bounds, at)
+    return guarded(choices, together, _views(policy, cases), partial(choose, aim=plain), plain)
+
+
+def _views(policy: Policy, cases: Sequence[Case]) -> Sequence[tuple[Predicted, ...]]:
+    """What the policy makes of the parts of each query, where nobody has asked it before."""
+    known = [case.predicted.views for case in cases]
+    asked = [case.query.text for case, views in zip(cases, known, strict=True) if views is None]
+    found = iter(viewed(policy, asked))
+    return [next(found) if views is None else views for views in known]
 
 
 def _decision(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
@@ -44,7 +44,9 @@ class Slo:
     where the policy is not to be relied on: for queries unlike those that it has learnt
     from, and while the floor is broken; without one it is the most accurate permitted arm.
     `exploration_rate` of the decisions explore; with an `exploration_cost_share` they do so
-    where it tells most, and add at most that share to the expected cost.
+    where it tells most, and add at most that share to the expected cost. With `guarded`,
+    each query is also decided without its first and without its last quarter, and the
+    cheapest of those arms is taken.
     """
 
     name: str = "default"
@@ -72,6 +74,7 @@ class Slo:
     safe_arm: str = ""
     exploration_rate: float = 0.0
     exploration_cost_share: float | None = None
+    guarded: bool = False
     on_infeasible: OnInfeasible = OnInfeasible.BEST_EFFORT
 
     def __post_init__(self) -> None:
@@ -221,15 +224,8 @@ def _read(key: str, value: Any) -> Any:
         raise ValueError(f"unknown key; known are {sorted(_DEFAULTS)}")
     if value is None:
         return _DEFAULTS[key]
-    if key == "accuracy_scope":
-        return AccuracyScope(value)
-    if key == "on_infeasible":
-        return OnInfeasible(value)
-    if key in _NAMES:
-        return _names(value)
-    if key in _TEXTS:
-        return _text(value)
-    return _version(value) if key == "version" else _number(value)
+    read: Callable[[Any], Any] = _READERS.get(key, _number)
+    return read(value)
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -244,6 +240,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.80} is neither true nor false")
+    return value
+
+
 def _version(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r:.80} is not a whole number from 0 up")
@@ -254,6 +256,16 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r:.80} is not a number")
     return float(value)
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "accuracy_scope": AccuracyScope,
+    "on_infeasible": OnInfeasible,
+    "guarded": _switch,
+    "version": _version,
+    **dict.fromkeys(_NAMES, _names),
+    **dict.fromkeys(_TEXTS, _text),
+}
 
 
 def _parts(arm: str) -> tuple[str, str]:

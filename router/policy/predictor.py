@@ -39,12 +39,14 @@ class Predicted:
     """What a policy makes of a query alone, before any slo: its context and predictions.
 
     `novelty` is how unlike the training queries it is: the share of those that were less
-    so, None where the policy does not say.
+    so, None where the policy does not say. `views` is the same of its parts, where the guard
+    has asked for them before.
     """
 
     context: Context
     predictions: Predictions
     novelty: float | None = None
+    views: tuple[Predicted, ...] | None = None
 
 
 class Predictor(Protocol):

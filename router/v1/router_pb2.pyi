@@ -632,7 +632,7 @@ class Reason(_message.Message):
     limit: _builtins.str
     """What limited it: "capability", "context", "compute_budget", "named_arms", "slo_arms",
     "region", "backend", "cost", "latency", "accuracy", "energy", "budget", "certificate",
-    "monitor", "novelty" or "conversation".
+    "monitor", "novelty", "conversation" or "guard".
     """
     left_out: _builtins.int
     """How many arms the limit leaves out, whatever the others do."""

@@ -27,53 +27,53 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14router/v1/slos.proto\x12\trouter.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x07\n\x03Slo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x19\n\x0cmin_accuracy\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x0e\x61\x63\x63uracy_scope\x18\x04 \x01(\x0e\x32\x18.router.v1.AccuracyScope\x12\x12\n\nconfidence\x18\x05 \x01(\x01\x12\x1a\n\rmax_latency_s\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x10latency_quantile\x18\x07 \x01(\x01\x12\x19\n\x0cmax_cost_usd\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x1f\n\x12\x61\x63\x63uracy_value_usd\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x16\n\x0e\x61llowed_models\x18\n \x03(\t\x12\x17\n\x0f\x65xcluded_models\x18\x0b \x03(\t\x12\x1a\n\x12\x61llowed_strategies\x18\x0c \x03(\t\x12\x18\n\x10\x65xploration_rate\x18\r \x01(\x01\x12.\n\ron_infeasible\x18\x0e \x01(\x0e\x32\x17.router.v1.OnInfeasible\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x15min_relative_accuracy\x18\x10 \x01(\x01H\x04\x88\x01\x01\x12\x15\n\rreference_arm\x18\x11 \x01(\t\x12 \n\x13\x62udget_usd_per_hour\x18\x12 \x01(\x01H\x05\x88\x01\x01\x12\x1f\n\x12\x62udget_usd_per_day\x18\x13 \x01(\x01H\x06\x88\x01\x01\x12!\n\x14\x62udget_usd_per_month\x18\x14 \x01(\x01H\x07\x88\x01\x01\x12\x1a\n\rmax_energy_wh\x18\x15 \x01(\x01H\x08\x88\x01\x01\x12\x16\n\x0eusd_per_kgco2e\x18\x16 \x01(\x01\x12\x17\n\x0f\x61llowed_regions\x18\x17 \x03(\t\x12\x10\n\x08safe_arm\x18\x18 \x01(\t\x12\x18\n\x10\x65xcluded_regions\x18\x19 \x03(\t\x12\x1b\n\x13\x65xcluded_strategies\x18\x1a \x03(\t\x12#\n\x16\x65xploration_cost_share\x18\x1b \x01(\x01H\t\x88\x01\x01\x42\x0f\n\r_min_accuracyB\x10\n\x0e_max_latency_sB\x0f\n\r_max_cost_usdB\x15\n\x13_accuracy_value_usdB\x18\n\x16_min_relative_accuracyB\x16\n\x14_budget_usd_per_hourB\x15\n\x13_budget_usd_per_dayB\x17\n\x15_budget_usd_per_monthB\x10\n\x0e_max_energy_whB\x19\n\x17_exploration_cost_share\"\x11\n\x0fListSlosRequest\"0\n\x10ListSlosResponse\x12\x1c\n\x04slos\x18\x01 \x03(\x0b\x32\x0e.router.v1.Slo\".\n\rGetSloRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"-\n\x0eGetSloResponse\x12\x1b\n\x03slo\x18\x01 \x01(\x0b\x32\x0e.router.v1.Slo\"l\n\rPutSloRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1b\n\x03slo\x18\x02 \x01(\x0b\x32\x0e.router.v1.Slo\x12\x19\n\x0c\x62\x61se_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_base_version\"?\n\x0ePutSloResponse\x12\x1b\n\x03slo\x18\x01 \x01(\x0b\x32\x0e.router.v1.Slo\x12\x10\n\x08warnings\x18\x02 \x03(\t\"Z\n\x10\x44ryRunSloRequest\x12\x1b\n\x03slo\x18\x01 \x01(\x0b\x32\x0e.router.v1.Slo\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcc\x02\n\x11\x44ryRunSloResponse\x12\'\n\trehearsal\x18\x01 \x01(\x0b\x32\x14.router.v1.Rehearsal\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x14\n\x0c\x64\x65\x63isions_of\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65\x63isions_found\x18\x04 \x01(\x03\x12*\n\x06oldest\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06newest\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\x07 \x01(\x03\x12\x19\n\x11of_other_policies\x18\x08 \x01(\x03\x12\x18\n\x0b\x63\x65rtifiable\x18\t \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x63\x65rtificate_note\x18\n \x01(\tB\x0e\n\x0c_certifiable\"\x86\x03\n\tRehearsal\x12\x11\n\tdecisions\x18\x01 \x01(\x03\x12\x12\n\ncontinuing\x18\x02 \x01(\x03\x12\x1d\n\x10infeasible_share\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0erejected_share\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rchanged_share\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12%\n\tpredicted\x18\x06 \x01(\x0b\x32\x12.router.v1.Figures\x12#\n\x07\x64\x65\x63ided\x18\x07 \x01(\x0b\x32\x12.router.v1.Figures\x12%\n\x08\x61\x63\x63uracy\x18\x08 \x01(\x0b\x32\x13.router.v1.Estimate\x12%\n\x08\x63ost_usd\x18\t \x01(\x0b\x32\x13.router.v1.Estimate\x12&\n\tlatency_s\x18\n \x01(\x0b\x32\x13.router.v1.EstimateB\x13\n\x11_infeasible_shareB\x11\n\x0f_rejected_shareB\x10\n\x0e_changed_share\"\x9c\x01\n\x07\x46igures\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01\x12\x10\n\x08\x63ost_usd\x18\x02 \x01(\x01\x12\x1a\n\rlatency_p50_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlatency_p95_s\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tenergy_wh\x18\x05 \x01(\x01\x42\x10\n\x0e_latency_p50_sB\x10\n\x0e_latency_p95_s\"o\n\x08\x45stimate\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x16\n\x0estandard_error\x18\x02 \x01(\x01\x12\x10\n\x08outcomes\x18\x03 \x01(\x03\x12\x1a\n\x12\x65\x66\x66\x65\x63tive_outcomes\x18\x04 \x01(\x01\x12\x0f\n\x07support\x18\x05 \x01(\x01\"\xbb\x01\n\x0b\x43\x65rtificate\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\x12\x0b\n\x03slo\x18\x02 \x01(\t\x12\x13\n\x0bslo_version\x18\x03 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x03\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tstatement\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x7f\n\x07Monitor\x12\x0b\n\x03slo\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12.\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ounted\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"5\n\x17ListCertificatesRequest\x12\x0b\n\x03slo\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"n\n\x18ListCertificatesResponse\x12,\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x16.router.v1.Certificate\x12$\n\x08monitors\x18\x02 \x03(\x0b\x32\x12.router.v1.Monitor\"/\n\x15GetCertificateRequest\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\"E\n\x16GetCertificateResponse\x12+\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x16.router.v1.Certificate*i\n\rAccuracyScope\x12\x1e\n\x1a\x41\x43\x43URACY_SCOPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43URACY_SCOPE_AVERAGE\x10\x01\x12\x1c\n\x18\x41\x43\x43URACY_SCOPE_PER_QUERY\x10\x02*\x82\x01\n\x0cOnInfeasible\x12\x1d\n\x19ON_INFEASIBLE_UNSPECIFIED\x10\x00\x12\x1d\n\x19ON_INFEASIBLE_BEST_EFFORT\x10\x01\x12\x1a\n\x16ON_INFEASIBLE_CHEAPEST\x10\x02\x12\x18\n\x14ON_INFEASIBLE_REJECT\x10\x03\x32\xc5\x03\n\x04Slos\x12\x43\n\x08ListSlos\x12\x1a.router.v1.ListSlosRequest\x1a\x1b.router.v1.ListSlosResponse\x12=\n\x06GetSlo\x12\x18.router.v1.GetSloRequest\x1a\x19.router.v1.GetSloResponse\x12=\n\x06PutSlo\x12\x18.router.v1.PutSloRequest\x1a\x19.router.v1.PutSloResponse\x12\x46\n\tDryRunSlo\x12\x1b.router.v1.DryRunSloRequest\x1a\x1c.router.v1.DryRunSloResponse\x12[\n\x10ListCertificates\x12\".router.v1.ListCertificatesRequest\x1a#.router.v1.ListCertificatesResponse\x12U\n\x0eGetCertificate\x12 .router.v1.GetCertificateRequest\x1a!.router.v1.GetCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14router/v1/slos.proto\x12\trouter.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x08\n\x03Slo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x19\n\x0cmin_accuracy\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x0e\x61\x63\x63uracy_scope\x18\x04 \x01(\x0e\x32\x18.router.v1.AccuracyScope\x12\x12\n\nconfidence\x18\x05 \x01(\x01\x12\x1a\n\rmax_latency_s\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x10latency_quantile\x18\x07 \x01(\x01\x12\x19\n\x0cmax_cost_usd\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x1f\n\x12\x61\x63\x63uracy_value_usd\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x16\n\x0e\x61llowed_models\x18\n \x03(\t\x12\x17\n\x0f\x65xcluded_models\x18\x0b \x03(\t\x12\x1a\n\x12\x61llowed_strategies\x18\x0c \x03(\t\x12\x18\n\x10\x65xploration_rate\x18\r \x01(\x01\x12.\n\ron_infeasible\x18\x0e \x01(\x0e\x32\x17.router.v1.OnInfeasible\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x15min_relative_accuracy\x18\x10 \x01(\x01H\x04\x88\x01\x01\x12\x15\n\rreference_arm\x18\x11 \x01(\t\x12 \n\x13\x62udget_usd_per_hour\x18\x12 \x01(\x01H\x05\x88\x01\x01\x12\x1f\n\x12\x62udget_usd_per_day\x18\x13 \x01(\x01H\x06\x88\x01\x01\x12!\n\x14\x62udget_usd_per_month\x18\x14 \x01(\x01H\x07\x88\x01\x01\x12\x1a\n\rmax_energy_wh\x18\x15 \x01(\x01H\x08\x88\x01\x01\x12\x16\n\x0eusd_per_kgco2e\x18\x16 \x01(\x01\x12\x17\n\x0f\x61llowed_regions\x18\x17 \x03(\t\x12\x10\n\x08safe_arm\x18\x18 \x01(\t\x12\x18\n\x10\x65xcluded_regions\x18\x19 \x03(\t\x12\x1b\n\x13\x65xcluded_strategies\x18\x1a \x03(\t\x12#\n\x16\x65xploration_cost_share\x18\x1b \x01(\x01H\t\x88\x01\x01\x12\x0f\n\x07guarded\x18\x1c \x01(\x08\x42\x0f\n\r_min_accuracyB\x10\n\x0e_max_latency_sB\x0f\n\r_max_cost_usdB\x15\n\x13_accuracy_value_usdB\x18\n\x16_min_relative_accuracyB\x16\n\x14_budget_usd_per_hourB\x15\n\x13_budget_usd_per_dayB\x17\n\x15_budget_usd_per_monthB\x10\n\x0e_max_energy_whB\x19\n\x17_exploration_cost_share\"\x11\n\x0fListSlosRequest\"0\n\x10ListSlosResponse\x12\x1c\n\x04slos\x18\x01 \x03(\x0b\x32\x0e.router.v1.Slo\".\n\rGetSloRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"-\n\x0eGetSloResponse\x12\x1b\n\x03slo\x18\x01 \x01(\x0b\x32\x0e.router.v1.Slo\"l\n\rPutSloRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1b\n\x03slo\x18\x02 \x01(\x0b\x32\x0e.router.v1.Slo\x12\x19\n\x0c\x62\x61se_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_base_version\"?\n\x0ePutSloResponse\x12\x1b\n\x03slo\x18\x01 \x01(\x0b\x32\x0e.router.v1.Slo\x12\x10\n\x08warnings\x18\x02 \x03(\t\"Z\n\x10\x44ryRunSloRequest\x12\x1b\n\x03slo\x18\x01 \x01(\x0b\x32\x0e.router.v1.Slo\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcc\x02\n\x11\x44ryRunSloResponse\x12\'\n\trehearsal\x18\x01 \x01(\x0b\x32\x14.router.v1.Rehearsal\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x14\n\x0c\x64\x65\x63isions_of\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65\x63isions_found\x18\x04 \x01(\x03\x12*\n\x06oldest\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06newest\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\x07 \x01(\x03\x12\x19\n\x11of_other_policies\x18\x08 \x01(\x03\x12\x18\n\x0b\x63\x65rtifiable\x18\t \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x63\x65rtificate_note\x18\n \x01(\tB\x0e\n\x0c_certifiable\"\x86\x03\n\tRehearsal\x12\x11\n\tdecisions\x18\x01 \x01(\x03\x12\x12\n\ncontinuing\x18\x02 \x01(\x03\x12\x1d\n\x10infeasible_share\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0erejected_share\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rchanged_share\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12%\n\tpredicted\x18\x06 \x01(\x0b\x32\x12.router.v1.Figures\x12#\n\x07\x64\x65\x63ided\x18\x07 \x01(\x0b\x32\x12.router.v1.Figures\x12%\n\x08\x61\x63\x63uracy\x18\x08 \x01(\x0b\x32\x13.router.v1.Estimate\x12%\n\x08\x63ost_usd\x18\t \x01(\x0b\x32\x13.router.v1.Estimate\x12&\n\tlatency_s\x18\n \x01(\x0b\x32\x13.router.v1.EstimateB\x13\n\x11_infeasible_shareB\x11\n\x0f_rejected_shareB\x10\n\x0e_changed_share\"\x9c\x01\n\x07\x46igures\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01\x12\x10\n\x08\x63ost_usd\x18\x02 \x01(\x01\x12\x1a\n\rlatency_p50_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlatency_p95_s\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tenergy_wh\x18\x05 \x01(\x01\x42\x10\n\x0e_latency_p50_sB\x10\n\x0e_latency_p95_s\"o\n\x08\x45stimate\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x16\n\x0estandard_error\x18\x02 \x01(\x01\x12\x10\n\x08outcomes\x18\x03 \x01(\x03\x12\x1a\n\x12\x65\x66\x66\x65\x63tive_outcomes\x18\x04 \x01(\x01\x12\x0f\n\x07support\x18\x05 \x01(\x01\"\xbb\x01\n\x0b\x43\x65rtificate\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\x12\x0b\n\x03slo\x18\x02 \x01(\t\x12\x13\n\x0bslo_version\x18\x03 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x03\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tstatement\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x7f\n\x07Monitor\x12\x0b\n\x03slo\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12.\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07\x63ounted\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"5\n\x17ListCertificatesRequest\x12\x0b\n\x03slo\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"n\n\x18ListCertificatesResponse\x12,\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x16.router.v1.Certificate\x12$\n\x08monitors\x18\x02 \x03(\x0b\x32\x12.router.v1.Monitor\"/\n\x15GetCertificateRequest\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\"E\n\x16GetCertificateResponse\x12+\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x16.router.v1.Certificate*i\n\rAccuracyScope\x12\x1e\n\x1a\x41\x43\x43URACY_SCOPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43URACY_SCOPE_AVERAGE\x10\x01\x12\x1c\n\x18\x41\x43\x43URACY_SCOPE_PER_QUERY\x10\x02*\x82\x01\n\x0cOnInfeasible\x12\x1d\n\x19ON_INFEASIBLE_UNSPECIFIED\x10\x00\x12\x1d\n\x19ON_INFEASIBLE_BEST_EFFORT\x10\x01\x12\x1a\n\x16ON_INFEASIBLE_CHEAPEST\x10\x02\x12\x18\n\x14ON_INFEASIBLE_REJECT\x10\x03\x32\xc5\x03\n\x04Slos\x12\x43\n\x08ListSlos\x12\x1a.router.v1.ListSlosRequest\x1a\x1b.router.v1.ListSlosResponse\x12=\n\x06GetSlo\x12\x18.router.v1.GetSloRequest\x1a\x19.router.v1.GetSloResponse\x12=\n\x06PutSlo\x12\x18.router.v1.PutSloRequest\x1a\x19.router.v1.PutSloResponse\x12\x46\n\tDryRunSlo\x12\x1b.router.v1.DryRunSloRequest\x1a\x1c.router.v1.DryRunSloResponse\x12[\n\x10ListCertificates\x12\".router.v1.ListCertificatesRequest\x1a#.router.v1.ListCertificatesResponse\x12U\n\x0eGetCertificate\x12 .router.v1.GetCertificateRequest\x1a!.router.v1.GetCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'router.v1.slos_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCURACYSCOPE']._serialized_start=3182
-  _globals['_ACCURACYSCOPE']._serialized_end=3287
-  _globals['_ONINFEASIBLE']._serialized_start=3290
-  _globals['_ONINFEASIBLE']._serialized_end=3420
+  _globals['_ACCURACYSCOPE']._serialized_start=3199
+  _globals['_ACCURACYSCOPE']._serialized_end=3304
+  _globals['_ONINFEASIBLE']._serialized_start=3307
+  _globals['_ONINFEASIBLE']._serialized_end=3437
   _globals['_SLO']._serialized_start=131
-  _globals['_SLO']._serialized_end=1143
-  _globals['_LISTSLOSREQUEST']._serialized_start=1145
-  _globals['_LISTSLOSREQUEST']._serialized_end=1162
-  _globals['_LISTSLOSRESPONSE']._serialized_start=1164
-  _globals['_LISTSLOSRESPONSE']._serialized_end=1212
-  _globals['_GETSLOREQUEST']._serialized_start=1214
-  _globals['_GETSLOREQUEST']._serialized_end=1260
-  _globals['_GETSLORESPONSE']._serialized_start=1262
-  _globals['_GETSLORESPONSE']._serialized_end=1307
-  _globals['_PUTSLOREQUEST']._serialized_start=1309
-  _globals['_PUTSLOREQUEST']._serialized_end=1417
-  _globals['_PUTSLORESPONSE']._serialized_start=1419
-  _globals['_PUTSLORESPONSE']._serialized_end=1482
-  _globals['_DRYRUNSLOREQUEST']._serialized_start=1484
-  _globals['_DRYRUNSLOREQUEST']._serialized_end=1574
-  _globals['_DRYRUNSLORESPONSE']._serialized_start=1577
-  _globals['_DRYRUNSLORESPONSE']._serialized_end=1909
-  _globals['_REHEARSAL']._serialized_start=1912
-  _globals['_REHEARSAL']._serialized_end=2302
-  _globals['_FIGURES']._serialized_start=2305
-  _globals['_FIGURES']._serialized_end=2461
-  _globals['_ESTIMATE']._serialized_start=2463
-  _globals['_ESTIMATE']._serialized_end=2574
-  _globals['_CERTIFICATE']._serialized_start=2577
-  _globals['_CERTIFICATE']._serialized_end=2764
-  _globals['_MONITOR']._serialized_start=2766
-  _globals['_MONITOR']._serialized_end=2893
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=2895
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=2948
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=2950
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=3060
-  _globals['_GETCERTIFICATEREQUEST']._serialized_start=3062
-  _globals['_GETCERTIFICATEREQUEST']._serialized_end=3109
-  _globals['_GETCERTIFICATERESPONSE']._serialized_start=3111
-  _globals['_GETCERTIFICATERESPONSE']._serialized_end=3180
-  _globals['_SLOS']._serialized_start=3423
-  _globals['_SLOS']._serialized_end=3876
+  _globals['_SLO']._serialized_end=1160
+  _globals['_LISTSLOSREQUEST']._serialized_start=1162
+  _globals['_LISTSLOSREQUEST']._serialized_end=1179
+  _globals['_LISTSLOSRESPONSE']._serialized_start=1181
+  _globals['_LISTSLOSRESPONSE']._serialized_end=1229
+  _globals['_GETSLOREQUEST']._serialized_start=1231
+  _globals['_GETSLOREQUEST']._serialized_end=1277
+  _globals['_GETSLORESPONSE']._serialized_start=1279
+  _globals['_GETSLORESPONSE']._serialized_end=1324
+  _globals['_PUTSLOREQUEST']._serialized_start=1326
+  _globals['_PUTSLOREQUEST']._serialized_end=1434
+  _globals['_PUTSLORESPONSE']._serialized_start=1436
+  _globals['_PUTSLORESPONSE']._serialized_end=1499
+  _globals['_DRYRUNSLOREQUEST']._serialized_start=1501
+  _globals['_DRYRUNSLOREQUEST']._serialized_end=1591
+  _globals['_DRYRUNSLORESPONSE']._serialized_start=1594
+  _globals['_DRYRUNSLORESPONSE']._serialized_end=1926
+  _globals['_REHEARSAL']._serialized_start=1929
+  _globals['_REHEARSAL']._serialized_end=2319
+  _globals['_FIGURES']._serialized_start=2322
+  _globals['_FIGURES']._serialized_end=2478
+  _globals['_ESTIMATE']._serialized_start=2480
+  _globals['_ESTIMATE']._serialized_end=2591
+  _globals['_CERTIFICATE']._serialized_start=2594
+  _globals['_CERTIFICATE']._serialized_end=2781
+  _globals['_MONITOR']._serialized_start=2783
+  _globals['_MONITOR']._serialized_end=2910
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=2912
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=2965
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=2967
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=3077
+  _globals['_GETCERTIFICATEREQUEST']._serialized_start=3079
+  _globals['_GETCERTIFICATEREQUEST']._serialized_end=3126
+  _globals['_GETCERTIFICATERESPONSE']._serialized_start=3128
+  _globals['_GETCERTIFICATERESPONSE']._serialized_end=3197
+  _globals['_SLOS']._serialized_start=3440
+  _globals['_SLOS']._serialized_end=3893
 # @@protoc_insertion_point(module_scope)

@@ -107,6 +107,7 @@ class Slo(_message.Message):
     EXCLUDED_REGIONS_FIELD_NUMBER: _builtins.int
     EXCLUDED_STRATEGIES_FIELD_NUMBER: _builtins.int
     EXPLORATION_COST_SHARE_FIELD_NUMBER: _builtins.int
+    GUARDED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name that requests refer to it by, for example "chat"."""
     version: _builtins.int
@@ -150,6 +151,10 @@ class Slo(_message.Message):
     exploration_cost_share: _builtins.float
     """Share of the mean expected cost of decisions that exploring may add, in [0, 1]. With it
     exploration is directed: it tries most what may be better than the pick and costs little.
+    """
+    guarded: _builtins.bool
+    """Decides each query also without its first and without its last quarter, and takes the
+    cheapest of those arms, so that text put before or behind it buys no dearer one.
     """
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -209,10 +214,11 @@ class Slo(_message.Message):
         excluded_regions: _abc.Iterable[_builtins.str] | None = ...,
         excluded_strategies: _abc.Iterable[_builtins.str] | None = ...,
         exploration_cost_share: _builtins.float | None = ...,
+        guarded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_exploration_cost_share", b"_exploration_cost_share", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_value_usd", b"accuracy_value_usd", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "created_at", b"created_at", "exploration_cost_share", b"exploration_cost_share", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_exploration_cost_share", b"_exploration_cost_share", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_scope", b"accuracy_scope", "accuracy_value_usd", b"accuracy_value_usd", "allowed_models", b"allowed_models", "allowed_regions", b"allowed_regions", "allowed_strategies", b"allowed_strategies", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "confidence", b"confidence", "created_at", b"created_at", "excluded_models", b"excluded_models", "excluded_regions", b"excluded_regions", "excluded_strategies", b"excluded_strategies", "exploration_cost_share", b"exploration_cost_share", "exploration_rate", b"exploration_rate", "latency_quantile", b"latency_quantile", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy", "name", b"name", "on_infeasible", b"on_infeasible", "reference_arm", b"reference_arm", "safe_arm", b"safe_arm", "usd_per_kgco2e", b"usd_per_kgco2e", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd", "_budget_usd_per_day", b"_budget_usd_per_day", "_budget_usd_per_hour", b"_budget_usd_per_hour", "_budget_usd_per_month", b"_budget_usd_per_month", "_exploration_cost_share", b"_exploration_cost_share", "_max_cost_usd", b"_max_cost_usd", "_max_energy_wh", b"_max_energy_wh", "_max_latency_s", b"_max_latency_s", "_min_accuracy", b"_min_accuracy", "_min_relative_accuracy", b"_min_relative_accuracy", "accuracy_scope", b"accuracy_scope", "accuracy_value_usd", b"accuracy_value_usd", "allowed_models", b"allowed_models", "allowed_regions", b"allowed_regions", "allowed_strategies", b"allowed_strategies", "budget_usd_per_day", b"budget_usd_per_day", "budget_usd_per_hour", b"budget_usd_per_hour", "budget_usd_per_month", b"budget_usd_per_month", "confidence", b"confidence", "created_at", b"created_at", "excluded_models", b"excluded_models", "excluded_regions", b"excluded_regions", "excluded_strategies", b"excluded_strategies", "exploration_cost_share", b"exploration_cost_share", "exploration_rate", b"exploration_rate", "guarded", b"guarded", "latency_quantile", b"latency_quantile", "max_cost_usd", b"max_cost_usd", "max_energy_wh", b"max_energy_wh", "max_latency_s", b"max_latency_s", "min_accuracy", b"min_accuracy", "min_relative_accuracy", b"min_relative_accuracy", "name", b"name", "on_infeasible", b"on_infeasible", "reference_arm", b"reference_arm", "safe_arm", b"safe_arm", "usd_per_kgco2e", b"usd_per_kgco2e", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy_value_usd: _TypeAlias = _typing.Literal["accuracy_value_usd"]  # noqa: Y015
     _WhichOneofArgType__accuracy_value_usd: _TypeAlias = _typing.Literal["_accuracy_value_usd", b"_accuracy_value_usd"]  # noqa: Y015

@@ -35,6 +35,7 @@ def any_slos(draw: st.DrawFn) -> Slo:
         "excluded_strategies": () if strategies else draw(st.sampled_from(((), ("dynamic",)))),
         "exploration_rate": draw(st.floats(0.0, 1.0)),
         "exploration_cost_share": draw(st.none() | st.floats(0.0, 1.0)),
+        "guarded": draw(st.booleans()),
         "on_infeasible": draw(st.sampled_from(OnInfeasible)),
         **{
             f"budget_usd_per_{period}": draw(st.sampled_from((None, budget)))

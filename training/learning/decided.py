@@ -13,6 +13,7 @@ from router import pipeline
 from router.conditions import Conditions, Promise
 from router.errors import Infeasible
 from router.policy.exploration import doubt
+from router.policy.guard import viewed
 from router.policy.policy import Policy, Predicted
 from router.policy.standing import stand
 from router.slo import Slo
@@ -105,7 +106,8 @@ def decided(
         accuracy[place], cost_usd[place] = last.predictions.accuracy, last.predictions.cost_usd
         weighed_usd[place], doubts[place] = row.weighed_usd(), doubt(last.predictions)
     arms = _best(accuracy, weighed_usd, feasible, values_usd)
-    for place in np.flatnonzero((arms[:, [0, -1]] != ends).any(axis=1) & answered).tolist():
+    told = (arms[:, [0, -1]] == ends).all(axis=1) & (not slo.guarded)
+    for place in np.flatnonzero(~told & answered).tolist():
         arms[place] = rows[place].arms()
     return Decided(
         arms=arms,
@@ -150,6 +152,8 @@ class _Row:
         slo: Slo,
         promises: Sequence[Conditions],
     ) -> None:
+        if slo.guarded and known.views is None:
+            known = replace(known, views=viewed(policy, [text])[0])
         self._policy, self._known, self._slo, self._promises = policy, known, slo, promises
         self._query = Query(text=text, input_tokens=known.context.input_tokens)
 
