@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from router.policy.hedging import Sample, lower_bound, needed
-from router.policy.walking import brought, cheapest, levels, passes, starts
+from router.policy.walking import brought, cheapest, levels, parts, passes, starts
 from router.types import Floats
 
 MOST_NEEDED = 10_000_000
@@ -235,9 +235,10 @@ def _failed(
     if (_best(sample, level) + candidates.untried < threshold).all():
         return Status.INFEASIBLE, None
     estimate, variance = _moments(sample)
+    own = levels(level, begins)[np.array(parts(begins)) - 1]
     counts = [
-        needed(float(variance[place]), gap, level / len(begins))
-        for place in begins
+        needed(float(variance[place]), gap, each)
+        for place, each in zip(begins, own.tolist(), strict=True)
         if (gap := float(estimate[place]) - threshold) > 0.0
     ]
     count = min(counts, default=MOST_NEEDED)

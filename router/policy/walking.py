@@ -3,10 +3,10 @@
 Each value of a correct answer is a hypothesis, "the mean accuracy under it is below the
 floor". They are walked from the dearest down. A walk from the dearest alone must show first
 what a log that was made at cheaper values hardly ever tried. So it begins at several values,
-which training chose, and each brings an equal part of the level: a value is tested at what
-the starts since the last one that failed have brought together, and what holds hands all of
-it on to the next (the fallback procedure: Wiens & Dmitrienko 2005; the multiple starts of
-Learn then Test: Angelopoulos et al. 2021).
+which training chose. Each brings a part of the level, the dearest half, the others the rest
+in equal parts: a value is tested at what the starts since the last one that failed have
+brought together, and what holds hands all of it on to the next (the fallback procedure:
+Wiens & Dmitrienko 2005; the multiple starts of Learn then Test: Angelopoulos et al. 2021).
 
 The chance that any value below the floor is taken for one above it is at most the level.
 For the first that is, say v, no other such value between it and the last such one before it,
@@ -44,9 +44,16 @@ def starts(expected: Floats | None, floor: float, count: int) -> tuple[int, ...]
     return tuple(sorted(found | {last}, reverse=True))
 
 
+def parts(begins: Sequence[int]) -> tuple[int, ...]:
+    """How many parts of the level each start brings: the dearest as many as all the others."""
+    others = len(begins) - 1
+    return (max(others, 1), *(1,) * others)
+
+
 def levels(level: float, begins: Sequence[int]) -> Floats:
-    """The levels that a value may be tested at, rising to all of it, shape (s,)."""
-    return np.asarray(level * np.arange(1, len(begins) + 1) / len(begins))
+    """The levels that a value may be tested at, rising part by part to all of it, shape (s,)."""
+    every = sum(parts(begins))
+    return np.asarray(level * np.arange(1, every + 1) / every)
 
 
 def passes(sample: Sample, floor: float, level: float, begins: Sequence[int]) -> Mask:
@@ -57,11 +64,11 @@ def passes(sample: Sample, floor: float, level: float, begins: Sequence[int]) ->
 
 def cheapest(passing: Mask, begins: Sequence[int]) -> NDArray[np.intp]:
     """The place of the cheapest value that a walk comes to, for passes (s, ..., k); k is none."""
-    count = passing.shape[-1]
+    count, own = passing.shape[-1], dict(zip(begins, parts(begins), strict=True))
     brought = np.zeros(passing.shape[1:-1], np.intp)
     found = np.full(passing.shape[1:-1], count, np.intp)
     for place in reversed(range(count)):
-        brought = brought + (place in begins)
+        brought = brought + own.get(place, 0)
         at = np.maximum(brought - 1, 0)[None]
         holds = (brought > 0) & np.take_along_axis(passing[..., place], at, axis=0)[0]
         found = np.where(holds, place, found)
@@ -70,5 +77,7 @@ def cheapest(passing: Mask, begins: Sequence[int]) -> NDArray[np.intp]:
 
 
 def brought(begins: Sequence[int], count: int) -> NDArray[np.intp]:
-    """How many starts have brought their part by each place (count,) where all values pass."""
-    return np.asarray([sum(begin >= place for begin in begins) for place in range(count)], np.intp)
+    """How many parts starts have brought by each place (count,) where all values pass."""
+    own = np.zeros(count, np.intp)
+    own[list(begins)] = parts(begins)
+    return np.asarray(np.flip(np.flip(own).cumsum()), np.intp)

@@ -85,7 +85,7 @@ def certified(
         for mine, floor in zip(found, floors, strict=True):
             begins = starts(people.expected, float(floor), len(people.accuracy))
             passing = passes(sample, floor, LEVEL, begins)
-            runs_apart = passing.reshape(len(begins), -1, len(people.accuracy))
+            runs_apart = passing.reshape(len(passing), -1, len(people.accuracy))
             mine.extend(cheapest(runs_apart, begins).tolist())
     for places, floor in zip(found, floors, strict=True):
         yield _cell(people, how, n, float(floor), np.array(places))
