@@ -17,7 +17,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  { echo "Leadline needs Python 3.11 or newer; run make with PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into .venv from requirements.lock (once; a minute or two) ..."
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes \
+	  -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,8 +1,9 @@
 """The one test command: lint, types, import law, then every test with coverage.
 
-The tests run last, so that pytest's closing line closes the output. A process per core
-takes whole files in turn, each process with one thread: idle numeric threads spin, and slow
-down the others.
+The types are checked beside the tests, which leave a core idle now and then, and are heard
+of where they are wrong; so pytest's closing line closes the output. A process per core takes
+whole files in turn, each process with one thread: idle numeric threads spin, and slow down
+the others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -19,8 +21,8 @@ CHECKS = (
     ("format", ("ruff", "format", "--check", "--quiet", ".")),
     ("lint", ("ruff", "check", "--quiet", ".")),
     ("import law", ("lint-imports",)),
-    ("types", ("mypy",)),
 )
+TYPES = ("mypy",)
 TESTS = ("pytest", "--cov", "--cov-report=term:skip-covered", "-m", "not promise")
 SPREAD = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -31,27 +33,54 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check-only", action="store_true", help="leave the tests out")
     arguments, rest = parser.parse_known_args()
-    for name, command in CHECKS:
-        if code := _step(name, command, quiet=True):
-            return code
-    return 0 if arguments.check_only else _step("tests", (*TESTS, *SPREAD, *rest), quiet=False)
+    with _begun(TYPES) as types:
+        for name, command in CHECKS:
+            if code := _step(name, command):
+                types.kill()
+                return code
+        tests = 0 if arguments.check_only else _tests(rest)
+        return _types(types, heard=arguments.check_only) or tests
 
 
-def _step(name: str, command: tuple[str, ...], *, quiet: bool) -> int:
+def _tests(options: Sequence[str]) -> int:
+    print("types: beside the tests", flush=True)
+    with _begun((*TESTS, *SPREAD, *options), heard=True) as tests:
+        return tests.wait()
+
+
+def _types(process: subprocess.Popen[str], *, heard: bool) -> int:
+    """Waits for the verdict, which is told where it is bad or the last to be `heard`."""
+    output, _ = process.communicate()
+    if process.returncode or heard:
+        print(output, f"types: {_verdict(process.returncode)}", sep="", flush=True)
+    return process.returncode
+
+
+def _step(name: str, command: tuple[str, ...]) -> int:
     started = time.monotonic()
-    process = subprocess.run(
+    with _begun(command) as process:
+        output, _ = process.communicate()
+    verdict = _verdict(process.returncode)
+    print(f"{name}: {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
+    if process.returncode:
+        print(output, flush=True)
+    return process.returncode
+
+
+def _begun(command: tuple[str, ...], *, heard: bool = False) -> subprocess.Popen[str]:
+    """A command that has begun; what it says is kept unless it is `heard` at once."""
+    kept = None if heard else subprocess.PIPE
+    return subprocess.Popen(
         [BIN / command[0], *command[1:]],
         env=os.environ | ONE_THREAD,
-        check=False,
         text=True,
-        capture_output=quiet,
+        stdout=kept,
+        stderr=None if heard else subprocess.STDOUT,
     )
-    if quiet:
-        verdict = "failed" if process.returncode else "ok"
-        print(f"{name}: {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
-    if quiet and process.returncode:
-        print(process.stdout, process.stderr, sep="\n", flush=True)
-    return process.returncode
+
+
+def _verdict(code: int) -> str:
+    return "failed" if code else "ok"
 
 
 if __name__ == "__main__":
