@@ -75,7 +75,35 @@ class OneArchiver(Place):
         super().__init__(dsn, TRAINER_LOCK, "leadline archive")
 
 
-class Archiver:
+class Alone:
+    """The only run that archives or erases, with engines of two roles while it has the place.
+
+    Entering raises Conflict where another one has it.
+    """
+
+    def __init__(self, dsn: str, owner: DatabaseRole | None, application_name: str) -> None:
+        """The `owner` drops and erases; None is the user of the DSN."""
+        self._place = OneArchiver(dsn)
+        self._owner, self._trainer = (
+            connect(
+                dsn, role=role, application_name=application_name, statement_timeout_s=LONGEST_S
+            )
+            for role in (owner, DatabaseRole.TRAINER)
+        )
+
+    def __enter__(self) -> Self:
+        if not self._place.holds():
+            self.__exit__()
+            raise Conflict("another run trains, archives or erases; try again when it has ended")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._place.close()
+        self._owner.dispose()
+        self._trainer.dispose()
+
+
+class Archiver(Alone):
     """Takes a database's months into an archive; one at a time on a database.
 
     `reached` hears of each step before and after it is done, for progress and for tests.
@@ -84,28 +112,8 @@ class Archiver:
     def __init__(
         self, dsn: str, directory: ArchiveDirectory, reached: Callable[[str], None]
     ) -> None:
+        super().__init__(dsn, None, "leadline archive")
         self._directory, self._reached = directory, reached
-        self._place = OneArchiver(dsn)
-        self._owner, self._trainer = (
-            connect(
-                dsn,
-                role=role,
-                application_name="leadline archive",
-                statement_timeout_s=LONGEST_S,
-            )
-            for role in (None, DatabaseRole.TRAINER)
-        )
-
-    def __enter__(self) -> Self:
-        if not self._place.holds():
-            self.__exit__()
-            raise busy()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._place.close()
-        self._owner.dispose()
-        self._trainer.dispose()
 
     def months(self) -> list[Month]:
         """The months whose partitions are there, oldest first."""
@@ -205,11 +213,6 @@ class Archiver:
                     )
                 connection.execute(text(f"drop table {part}"))
         self._reached(f"dropped {month.name}")
-
-
-def busy() -> Conflict:
-    """The error while the place is taken."""
-    return Conflict("another run trains, archives or erases; try again when it has ended")
 
 
 def months_of(engine: Engine) -> list[Month]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,8 +18,8 @@ from router.errors import InvalidInput
 from router.store import audit
 from router.store.archive_files import ArchivedFile, ArchiveDirectory, ArchivedMonth
 from router.store.archived_rows import KEYS, TABLES, TIMES, schema
-from router.store.archiving import LONGEST_S, Month, OneArchiver, busy, months_of
-from router.store.engine import DatabaseRole, connect, tenant_scope, transaction
+from router.store.archiving import Alone, Month, months_of
+from router.store.engine import DatabaseRole, tenant_scope, transaction
 from router.store.seams import Tenant
 from router.store.tables import tenants
 from router.store.tenants import PostgresTenants, tenant_not_found
@@ -62,29 +61,12 @@ def set_retention(admin: Engine, name: str, days: int | None, *, actor: str) -> 
         )
 
 
-class Expiry:
+class Expiry(Alone):
     """Erases what tenants no longer keep; one run at a time on a database."""
 
     def __init__(self, dsn: str, directory: ArchiveDirectory | None) -> None:
+        super().__init__(dsn, DatabaseRole.OWNER, "leadline expire")
         self._directory = directory
-        self._place = OneArchiver(dsn)
-        self._owner, self._trainer = (
-            connect(
-                dsn, role=role, application_name="leadline expire", statement_timeout_s=LONGEST_S
-            )
-            for role in (DatabaseRole.OWNER, DatabaseRole.TRAINER)
-        )
-
-    def __enter__(self) -> Self:
-        if not self._place.holds():
-            self.__exit__()
-            raise busy()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._place.close()
-        self._owner.dispose()
-        self._trainer.dispose()
 
     def run(self, now: datetime) -> list[Expired]:
         """Erases what is too old at `now`, tenant by tenant."""
