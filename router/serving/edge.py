@@ -122,11 +122,8 @@ class Edge(grpc.GenericRpcHandler):
                 if rpc.streams:
                     body = self._while_known(body, context, role)
                 reply = (await run(read(body), caller)).SerializeToString()
-            except LeadlineError as error:
-                return await self._refuse(rpc.name, error, context, count, started)
             except Exception as error:  # noqa: BLE001 (the log has it, the caller its id)
-                unexpected = self._unexpected(rpc.name, error)
-                return await self._refuse(rpc.name, unexpected, context, count, started)
+                return await self._refuse(rpc.name, error, context, count, started)
             seconds = perf_counter() - started
             count("OK")
             observe(seconds)
@@ -154,11 +151,8 @@ class Edge(grpc.GenericRpcHandler):
                 ) as replies:
                     async for reply in replies:
                         await context.write(reply.SerializeToString())
-            except LeadlineError as error:
-                return await self._refuse(rpc.name, error, context, count, started)
             except Exception as error:  # noqa: BLE001 (the log has it, the caller its id)
-                unexpected = self._unexpected(rpc.name, error)
-                return await self._refuse(rpc.name, unexpected, context, count, started)
+                return await self._refuse(rpc.name, error, context, count, started)
             count("OK")
             observe(perf_counter() - started)
             return b""
@@ -178,7 +172,10 @@ class Edge(grpc.GenericRpcHandler):
                 asked, since = perf_counter(), 0
             yield body
 
-    def _unexpected(self, method: str, error: Exception) -> Unexpected:
+    def _expected(self, method: str, error: Exception) -> LeadlineError:
+        """The error itself, or a fault with an id under which the log has it."""
+        if isinstance(error, LeadlineError):
+            return error
         fault = Unexpected()
         self._log.error(
             "fault",
@@ -192,21 +189,22 @@ class Edge(grpc.GenericRpcHandler):
     async def _refuse(
         self,
         method: str,
-        error: LeadlineError,
+        error: Exception,
         context: Context,
         count: Callable[[str], None],
         started: float,
     ) -> bytes:
-        code = code_of(error).name
+        told = self._expected(method, error)
+        code = code_of(told).name
         count(code)
         self._log.debug(
             "refused",
             method=method,
             code=code,
-            reason=error.reason,
+            reason=told.reason,
             seconds=perf_counter() - started,
         )
-        return await _abort(context, error)
+        return await _abort(context, told)
 
 
 def _run(rpc: Rpc) -> Method:
