@@ -46,6 +46,32 @@ def cut(text: str, tokens: int) -> Completion:
     return replace(made, said=(replace(made.said[0], finish_reason="length"),))
 
 
+class QuietCaller:
+    """What callers without bounds, streams and listeners have in common."""
+
+    reasons = streams = False
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        options: Options,
+        *,
+        thought_tokens: int | None = None,
+    ) -> AsyncGenerator[Piece, None]:
+        """Is not asked for."""
+        raise NotImplementedError
+
+    def left(self) -> Allowance:
+        """All there is."""
+        return UNBOUNDED
+
+    def tell(self, progress: str) -> None:
+        """Tells nobody."""
+
+    def write(self, piece: Piece) -> None:
+        """Writes to nobody."""
+
+
 @dataclass(kw_only=True)
 class TestCaller:
     """Counts a call with n samples as n, and cuts what is asked for to what is left."""

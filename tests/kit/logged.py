@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from router.execution.calls import Completion, Message, Options, Piece, Said, Usage
+from router.execution.calls import Completion, Message, Options, Said, Usage
 from router.execution.strategies.self_consistency import SelfConsistency
-from router.execution.strategy import Allowance, Task
+from router.execution.strategy import Task
 from router.types import Floats
+from tests.kit.callers import QuietCaller
 from training.log.dataset import Indices
 from training.log.samples import Samples
 
 TASK = Task(messages=({"role": "user", "content": "logged"},), options=Options())
 
 
-class LoggedCaller:
+class LoggedCaller(QuietCaller):
     """Answers with the samples of one group, in their order; `drawn` counts them."""
-
-    reasons = streams = False
 
     def __init__(self, answers: Indices) -> None:
         self._answers, self.drawn = answers.tolist(), 0
@@ -39,22 +38,6 @@ class LoggedCaller:
         self.drawn += samples
         said = tuple(Said(text="" if each < 0 else f"Answer: {each}") for each in answers)
         return Completion(said=said, usage=Usage(), latency_s=0.0)
-
-    def stream(
-        self, messages: Sequence[Message], options: Options, *, thought_tokens: int | None = None
-    ) -> AsyncGenerator[Piece, None]:
-        """Is not asked for."""
-        raise NotImplementedError
-
-    def left(self) -> Allowance:
-        """All there is."""
-        return Allowance()
-
-    def tell(self, progress: str) -> None:
-        """Tells nobody."""
-
-    def write(self, piece: Piece) -> None:
-        """Writes to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

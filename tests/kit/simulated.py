@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 from router.execution.backend import Backend
-from router.execution.calls import Call, Completion, Message, Options, Piece, Usage
+from router.execution.calls import Call, Completion, Message, Options, Usage
 from router.execution.openai_backend import OpenAIBackend
 from router.execution.strategies import strategy
-from router.execution.strategy import Allowance, Task
+from router.execution.strategy import Task
 from router.simulation.fleet import catalog
 from router.simulation.provider import ProviderSettings, serve
 from router.simulation.workload import Question, questions, score
 from router.types import Arm, Model
+from tests.kit.callers import QuietCaller
 
 TIMEOUT_S = 60.0
 SEED_STRIDE = 1_000
 """Apart enough for every call of a strategy to have a seed of its own."""
-UNBOUNDED = Allowance()
 
 
 @dataclass(kw_only=True)
-class BackendCaller:
+class BackendCaller(QuietCaller):
     """Asks one model of a backend, unbounded, and counts what is spent."""
 
     backend: Backend
     model: Model
     usage: Usage = field(default_factory=Usage)
     calls: int = 0
-    reasons: bool = False
-    streams: bool = False
 
     async def ask(
         self,
@@ -56,22 +54,6 @@ class BackendCaller:
         completion = await self.backend.complete(call, timeout_s=TIMEOUT_S)
         self.usage += completion.usage
         return completion
-
-    def stream(
-        self, messages: Sequence[Message], options: Options, *, thought_tokens: int | None = None
-    ) -> AsyncGenerator[Piece, None]:
-        """Is not asked for."""
-        raise NotImplementedError
-
-    def left(self) -> Allowance:
-        """All there is."""
-        return UNBOUNDED
-
-    def tell(self, progress: str) -> None:
-        """Tells nobody."""
-
-    def write(self, piece: Piece) -> None:
-        """Writes to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
