@@ -9,7 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """What a day brought; means per decision. `expected` is the true mean of what was picked."""
+    """What a day brought; means per decision.
+
+    `expected` is the true mean accuracy of what was picked, exploration included. `certified`
+    and `monitor` say how the slo's floor stood at its end, where it has one.
+    """
 
     day: int
     decisions: int
@@ -24,6 +28,8 @@ class Day:
     policies: dict[int, int]
     arms: dict[str, int]
     told: list[str]
+    certified: bool = False
+    monitor: str = ""
 
     @property
     def error(self) -> float:
@@ -51,10 +57,12 @@ class Day:
 
     def __str__(self) -> str:
         told = "".join(f"\n      {each}" for each in self.told)
+        floor = f"; floor {'' if self.certified else 'not '}certified, {self.monitor}"
         arms = ", ".join(f"{arm} {count}" for arm, count in list(self.arms.items())[:4])
         return (
             f"day {self.day}: accuracy {self.accuracy:.3f} (true {self.expected:.3f}), "
             f"${1e3 * self.cost_usd:.3f} per 1,000; best constant {self.constant} "
             f"{self.constant_accuracy:.3f}, ${1e3 * self.constant_cost_usd:.3f}; oracle "
-            f"${1e3 * self.oracle_cost_usd:.3f}; policies {self.policies} [{arms}]{told}"
+            f"${1e3 * self.oracle_cost_usd:.3f}{floor if self.monitor else ''}; "
+            f"policies {self.policies} [{arms}]{told}"
         )

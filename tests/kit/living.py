@@ -17,10 +17,12 @@ import psycopg
 from prometheus_client import CollectorRegistry
 
 from router.bundle.signing import SigningKey
+from router.conditions import MonitorState
 from router.errors import LeadlineError
 from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
 from router.serving.outcomes import Outcomes
+from router.serving.promised import promised
 from router.serving.routing import Routing
 from router.serving.server import Room, furnish
 from router.serving.stores import open_stores
@@ -163,6 +165,15 @@ class Living:
     def drift(self) -> Drift | None:
         """What the scheduler's hourly question finds."""
         return drifted(self.dsn, now=self.clock.now)
+
+    @property
+    def floor(self) -> tuple[bool, str]:
+        """Whether the slo's floor is certified under the policy that serves, and its monitor."""
+        active = self.admin.registry.active()
+        found = self.admin.promises.current(self.caller.tenant_id).get(self.slo.name)
+        said = promised(found, self.slo, active.version if active else 0) if found else None
+        certified = said is not None and said.value_usd is not None
+        return certified, said.monitor.value if said else MonitorState.HOLDING.value
 
     def _date(self) -> None:
         """Has been promoted at the test's time what Postgres promoted at its own."""

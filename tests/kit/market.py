@@ -42,6 +42,7 @@ MENU: Mapping[str, tuple[Arm, ...]] = {
 
 NEW = "sim-new"
 NEW_STRENGTHS = {"count_bits": 1.5, "letter_counting": 1.5, "products": -1.5, "gcd": -1.5}
+_MOST_USD, _HALVINGS = 100.0, 40
 APART = 4.0
 """How many times as far apart as the demo's the models are in what they are good at."""
 
@@ -80,6 +81,28 @@ class Truth:
         picked = (value_usd * self.accuracy - self.cost_usd).argmax(axis=1)
         rows = np.arange(len(picked))
         return float(self.accuracy[rows, picked].mean()), float(self.cost_usd[rows, picked].mean())
+
+    def cheapest(self, floor: float) -> tuple[Arm, float, float]:
+        """The cheapest arm whose mean accuracy is at least the floor, with its means of both.
+
+        Where there is none, the most accurate one.
+        """
+        accuracy, cost_usd = self.accuracy.mean(axis=0), self.cost_usd.mean(axis=0)
+        enough = np.where(accuracy >= floor, cost_usd, np.inf)
+        place = int(enough.argmin()) if np.isfinite(enough).any() else int(accuracy.argmax())
+        return self.arms[place], float(accuracy[place]), float(cost_usd[place])
+
+    def cheapest_choice(self, floor: float) -> tuple[float, float]:
+        """Mean accuracy and cost of the cheapest choice for each question that meets the floor.
+
+        It maximises value x accuracy - cost at the least value that is enough, which
+        bisection finds.
+        """
+        low, high = 0.0, _MOST_USD
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2.0
+            low, high = (low, middle) if self.oracle(middle)[0] >= floor else (middle, high)
+        return self.oracle(high)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,121 +1,88 @@
-"""The loop closes: days of decisions, outcomes and nights of learning, while the world moves.
-
-Everything but the models is real: Route's decisions, the outbox, Postgres, the watcher with
-its certificates, monitors and canary verdicts, the nightly job and its gate. The models are
-simulated, so that each day's best constant arm and its oracle are known exactly.
-"""
+"""The loop closes: at a value of a correct answer, and under a floor that holds throughout."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 
 import numpy as np
 
-from router.simulation.workload import Question, questions
+from router.conditions import MonitorState
 from router.slo import Slo
-from router.types import Catalog
 from tests.kit.days import Day
-from tests.kit.living import Living, living
-from tests.kit.market import NEW, Market, Truth
 from tests.kit.postgres import PostgresServer
 from tests.promises import ROOT, Measured, promise
-from tests.promises.loop_drawn import drawn
-from training.canary.bets import Margins
-from training.canary.judge import Plan, steps_of
+from tests.promises.loop_drawn import drawn, drawn_under_floor
+from tests.promises.loop_lived import (
+    A_DAY,
+    DAYS,
+    EVENTS,
+    NEW_MODEL,
+    PRICE_CHANGE,
+    SILENT_DROP,
+    Asked,
+    live,
+)
 
-DAYS, A_DAY, PARTS, ASKED_AFTER = 14, 900, 3, 2
-NEW_MODEL, PRICE_CHANGE, SILENT_DROP = 5, 8, 10
-DEARER, LESS_ABLE = 2.5, 1.5
 VALUE_USD = 0.03
-BEGINNING = Slo(name="default", accuracy_value_usd=VALUE_USD, exploration_rate=0.4)
-SETTLED = replace(BEGINNING, exploration_rate=0.15, exploration_cost_share=0.15)
-"""The slo while nothing has been learnt, and from the first learnt policy's first day on."""
+_BEGINNING = Slo(name="default", accuracy_value_usd=VALUE_USD, exploration_rate=0.4)
+AT_A_VALUE = Asked(
+    beginning=_BEGINNING,
+    settled=replace(_BEGINNING, exploration_rate=0.15, exploration_cost_share=0.15),
+)
+FLOOR = 0.64
+_FLOORED = Slo(name="default", min_accuracy=FLOOR, exploration_rate=0.35)
+UNDER_A_FLOOR = Asked(beginning=_FLOORED, settled=replace(_FLOORED, exploration_rate=0.2))
 
-START = datetime(2026, 3, 1, tzinfo=UTC)
-STEPS, MARGIN = "50%:300:3h", 0.05
-PLAN = Plan(steps=steps_of(STEPS), margins=Margins(accuracy=MARGIN, latency=MARGIN))
-"""For little traffic: the steps that ship are for ten times as much."""
-
-EVENTS = {
-    NEW_MODEL: "a new model",
-    PRICE_CHANGE: f"a price x {DEARER:g}",
-    SILENT_DROP: "a silent drop of quality",
-}
-PICTURE = ROOT / "docs" / "fourteen-days.svg"
-
-_TOGETHER = 20
-_AWAKE = 0.9
-_OF_A_SEED = 10_000
-
-
-@dataclass(slots=True, kw_only=True)
-class World:
-    """The market of now, what is to happen to it, and what has happened on the day."""
-
-    market: Market
-    leant_on: str = ""
-    told: list[str] = field(default_factory=list)
-
-    def dawn(self, day: int, service: Living) -> None:
-        """What happens before a day begins; of the drop nobody is told."""
-        self.told = []
-        explores = service.slo.exploration_rate > SETTLED.exploration_rate
-        if explores and service.admin.registry.active() is not None:
-            service.put(SETTLED)
-            self.told.append("the slo explores less")
-        if day == NEW_MODEL:
-            self.market = self.market.joined()
-            self.told.append(f"{NEW} is offered")
-        if day == PRICE_CHANGE:
-            self.market = self.market.priced(self.leant_on, DEARER)
-            self.told.append(f"{self.leant_on} costs {DEARER:g} x as much")
-        if day in {NEW_MODEL, PRICE_CHANGE}:
-            service.offer(self.market.catalog, self.market.arms)
-        if day == SILENT_DROP:
-            self.market = self.market.worse(self.leant_on, LESS_ABLE)
-            self.told.append(f"{self.leant_on} answers worse, and nobody says so")
-
-
-@dataclass(slots=True, kw_only=True)
-class _Seen:
-    """What a day's decisions brought."""
-
-    scores: list[float] = field(default_factory=list)
-    costs_usd: list[float] = field(default_factory=list)
-    expected: list[float] = field(default_factory=list)
-    arms: Counter[str] = field(default_factory=Counter)
-    policies: Counter[int] = field(default_factory=Counter)
+PICTURE, FLOOR_PICTURE = (
+    ROOT / "docs" / f"{name}.svg" for name in ("fourteen-days", "fourteen-days-floor")
+)
+_WORLD = (
+    f"{DAYS} simulated days of {A_DAY:,} decisions from an empty log, a new model on day "
+    f"{NEW_MODEL}, a price change on day {PRICE_CHANGE}, a silent drop on day {SILENT_DROP}"
+)
 
 
 @promise(
     step=4,
     name="The loop closes",
-    must=f"{DAYS} simulated days of {A_DAY:,} decisions from an empty log, a new model on day "
-    f"{NEW_MODEL}, a price change on day {PRICE_CHANGE}, a silent drop on day {SILENT_DROP}: from "
-    "the first learnt policy's second day on the worth of decisions, value x accuracy - cost, is "
-    "above the best constant arm's of each day together, which is chosen with hindsight",
+    must=f"{_WORLD}: from the first learnt policy's second day on the worth of decisions, value x "
+    "accuracy - cost, is above the best constant arm's of each day together, which is chosen with "
+    "hindsight",
 )
 def closes() -> Measured:
     """Draws the picture of the days."""
+    days = _lived(AT_A_VALUE)
+    PICTURE.write_text(drawn(days, VALUE_USD, EVENTS))
+    return judged(days)
+
+
+@promise(
+    step=4,
+    name="A floor holds throughout",
+    must=f"{_WORLD}, under an slo with a floor of {FLOOR:g} on the mean: the true mean accuracy of "
+    "each day's decisions, exploration included, is at least the floor; from the day after the "
+    "first certificate on they cost less than the cheapest constant arm of each day that meets "
+    "it, which is chosen with hindsight",
+)
+def holds() -> Measured:
+    """Draws the picture of the days."""
+    days = _lived(UNDER_A_FLOOR)
+    FLOOR_PICTURE.write_text(drawn_under_floor(days, FLOOR, EVENTS))
+    return judged_under_floor(days)
+
+
+def _lived(asked: Asked) -> list[Day]:
     server = PostgresServer()
     try:
         server.start()
         server.make_template()
         with server.database() as dsn, tempfile.TemporaryDirectory() as name:
-            days = live(dsn, Path(name), say=print)
+            return live(dsn, Path(name), asked, say=print)
     finally:
         server.remove()
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(drawn(days, VALUE_USD, EVENTS))
-    return judged(days)
 
 
 def judged(days: Sequence[Day]) -> Measured:
@@ -138,135 +105,28 @@ def judged(days: Sequence[Day]) -> Measured:
     )
 
 
-def live(
-    dsn: str,
-    state: Path,
-    *,
-    days: int = DAYS,
-    a_day: int = A_DAY,
-    say: Callable[[Day], None] = lambda _: None,
-) -> list[Day]:
-    """Lives through the days from an empty log."""
-    asked, world, made = _questions(days * a_day), World(market=Market.opened()), list[Day]()
-    catalog = Catalog(models=world.market.catalog, arms=world.market.arms)
-    with living(dsn, state, BEGINNING, catalog, clock=START, plan=PLAN) as service:
-        for number in range(1, days + 1):
-            world.dawn(number, service)
-            part = asked[(number - 1) * a_day : number * a_day]
-            made.append(_day(number, part, service, world))
-            world.leant_on = made[-1].models[0]
-            say(made[-1])
-    return made
-
-
-def _questions(count: int) -> list[Question]:
-    """Different questions, of as many seeds as it takes: one seed runs out of easy ones."""
-    found: dict[str, Question] = {}
-    for seed in range(count):
-        if len(found) >= count:
-            break
-        found |= {each.text: each for each in questions(min(count, _OF_A_SEED), seed)}
-    return list(found.values())[:count]
-
-
-def _day(number: int, asked: Sequence[Question], service: Living, world: World) -> Day:
-    truth, seen = world.market.truth(asked), _Seen()
-    for place, part in enumerate(np.array_split(np.arange(len(asked)), PARTS), start=1):
-        for start in range(0, len(part), _TOGETHER):
-            some = part[start : start + _TOGETHER].tolist()
-            _ask(some, asked, truth, service=service, world=world, seen=seen)
-            service.clock.passes(_AWAKE * timedelta(days=1) * (len(some) / len(asked)))
-        service.ship()
-        _watch(service, world)
-        if place == ASKED_AFTER:
-            _early(service, world)
-    world.told.append(_night(service))
-    _watch(service, world)
-    service.clock.now = START + timedelta(days=number)
-    best = truth.oracle(VALUE_USD)
-    arm, accuracy, cost_usd = truth.constant(VALUE_USD)
-    return Day(
-        day=number,
-        decisions=len(asked),
-        accuracy=float(np.mean(seen.scores)),
-        expected=float(np.mean(seen.expected)),
-        cost_usd=float(np.mean(seen.costs_usd)),
-        constant=arm.key,
-        constant_accuracy=accuracy,
-        constant_cost_usd=cost_usd,
-        oracle_accuracy=best[0],
-        oracle_cost_usd=best[1],
-        policies=dict(seen.policies),
-        arms=dict(seen.arms.most_common()),
-        told=list(world.told),
+def judged_under_floor(days: Sequence[Day]) -> Measured:
+    """Whether the floor has held, and for less than a constant arm takes, by the days."""
+    certified = [each.day for each in days if each.certified]
+    lowest = min(days, key=lambda each: each.expected)
+    below = [str(each.day) for each in days if each.expected < FLOOR]
+    held = f"the lowest day's true accuracy is {lowest.expected:.3f} (day {lowest.day})"
+    held += f", days {', '.join(below)} are below the floor" if below else ""
+    after = [each for each in days if certified and each.day > certified[0]]
+    if not after:
+        return Measured(figures=f"{held}; no floor came to be certified", held=False)
+    own, constant, oracle, accuracy = (
+        float(np.mean([getattr(each, name) for each in after]))
+        for name in ("cost_usd", "constant_cost_usd", "oracle_cost_usd", "expected")
     )
-
-
-def _ask(
-    some: Sequence[int],
-    asked: Sequence[Question],
-    truth: Truth,
-    *,
-    service: Living,
-    world: World,
-    seen: _Seen,
-) -> None:
-    """Decides for some questions, has them answered, and reports what came of it."""
-    ids = [_id(asked[place].text) for place in some]
-    replies = service.ask([asked[place].text for place in some], ids)
-    for place, reply, each in zip(some, replies, ids, strict=True):
-        key = reply.chosen.arm.key
-        column = truth.place(key)
-        right = float(truth.accuracy[place, column])
-        rng = np.random.default_rng([each.int >> 64, column])
-        answered = world.market.answered(asked[place], truth.arms[column], right, rng)
-        service.report(reply, answered)
-        seen.scores.append(answered.score)
-        seen.costs_usd.append(answered.cost_usd)
-        seen.expected.append(right)
-        seen.arms[key] += 1
-        seen.policies[reply.policy_version] += 1
-
-
-def _id(text: str) -> UUID:
-    return UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest(), version=4)
-
-
-def _watch(service: Living, world: World) -> None:
-    """The watcher's turns; notes what changed of policies and of the floor."""
-    before = _standing(service)
-    service.watch()
-    after = _standing(service)
-    if before != after:
-        world.told.append(f"{service.clock.now:%H:%M} {before} -> {after}")
-
-
-def _standing(service: Living) -> str:
-    registry = service.admin.registry
-    active, tried = registry.active(), registry.on_trial()
-    version = active.version if active else 0
-    canary = f" and {tried.version} on {tried.share:.0%}" if tried else ""
-    return f"policy {version}{canary}"
-
-
-def _early(service: Living, world: World) -> None:
-    """What `leadline schedule` asks every hour, here once a day."""
-    found = service.drift()
-    if found is not None and found.retrain:
-        told = "; ".join(found.reasons[:2])
-        world.told.append(f"{service.clock.now:%H:%M} drift calls for learning: {told}")
-        world.told.append(_night(service))
-
-
-def _night(service: Living) -> str:
-    started = time.monotonic()
-    done = service.train()
-    gate, drift = done.summary["gate"], done.summary["drift"] or {}
-    failed = [f"{each['name']}: {each['why']}" for each in gate["conditions"] if not each["held"]]
-    why = gate.get("why") or "; ".join(failed)
-    what = "passed the gate" if gate["promote"] else f"kept back ({why})"
-    moved = "; ".join(drift.get("reasons", [])[:2])
-    return (
-        f"{service.clock.now:%H:%M} learnt policy {done.record.version} in "
-        f"{time.monotonic() - started:.0f} s: {what}; drift: {moved or 'none'}"
+    policies = sorted({version for each in days for version in each.policies if version})
+    told = [f"{each.day} ({each.monitor})" for each in days if each.monitor != MonitorState.HOLDING]
+    return Measured(
+        figures=f"{held}; certified from day {certified[0]} on, on {len(certified)} of "
+        f"{len(days)} days; from day {after[0].day} on a decision costs ${1e3 * own:.2f} per "
+        f"1,000 at an accuracy of {accuracy:.3f}, the cheapest constant arm of each day that meets "
+        f"the floor ${1e3 * constant:.2f}, the oracle ${1e3 * oracle:.2f}; learnt policies that "
+        f"decided: {', '.join(map(str, policies))}; the monitor told on days: "
+        f"{', '.join(told) or 'none'}",
+        held=not below and own < constant,
     )
