@@ -91,6 +91,10 @@ class Settings(BaseSettings):
         0.05, gt=0, le=1, description="how much dearer, as a share of the active policy's cost"
     )
 
+    climb_margin: float = Field(
+        0.03, gt=0, le=0.5, description="how much higher than usual a tenant's decisions may climb"
+    )
+
     webhook_url: SecretStr | None = Field(
         None, exclude=True, description="told of every change of an slo's state"
     )

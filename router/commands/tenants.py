@@ -141,3 +141,24 @@ def list_webhooks(*, dsn: Dsn = "", as_json: JsonFlag = False) -> None:
     rows = [[getattr(each, column) for column in names] for each in found]
     columns = [column.replace("_", " ") for column in names]
     show(found, rows, columns, as_json=as_json, empty="no tenant has a webhook of its own")
+
+
+@app.command("alarms")
+def list_alarms(*, dsn: Dsn = "", as_json: JsonFlag = False) -> None:
+    """Lists slos whose decisions go to dearer arms than is usual for them, and since when.
+
+    Example: leadline tenants alarms
+    """
+    from router.store.alarms import PostgresAlarms  # noqa: PLC0415
+
+    with database(dsn) as opened:
+        found = list(PostgresAlarms(opened.admin).ringing())
+    figures = ("usual", "bound", "recent")
+    shown = [
+        {"tenant": tenant, "slo": each.slo_name, "since": each.since}
+        | {name: each.body.get(name) for name in figures}
+        for tenant, each in found
+    ]
+    rows = [tuple(each.values()) for each in shown]
+    columns = ("tenant", "slo", "rings since", *(f"{name} climb" for name in figures))
+    show(shown, rows, columns, as_json=as_json, empty="no alarm rings")

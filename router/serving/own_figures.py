@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from router.errors import LeadlineError
 from router.serving.workers import Worker
+from router.store.alarms import AlarmRecord, PostgresAlarms
 from router.store.engine import DatabaseRole, connect
 from router.store.shipper import Shipper
 from router.store.training_runs import RunState, TrainingRun, TrainingRuns
@@ -18,7 +19,7 @@ PATIENCE_S = 1.0
 
 
 class OwnFigures(Collector):
-    """The figures of now; those of learning are left out while Postgres is away."""
+    """The figures of now; those that Postgres has are left out while it is away."""
 
     def __init__(self, shipper: Shipper, workers: list[Worker], dsn: str) -> None:
         self._shipper, self._workers = shipper, workers
@@ -29,13 +30,15 @@ class OwnFigures(Collector):
             statement_timeout_s=PATIENCE_S,
             pool_size=1,
         )
-        self._runs, self.close = TrainingRuns(engine), engine.dispose
+        self._runs, self._alarms = TrainingRuns(engine), PostgresAlarms(engine)
+        self.close = engine.dispose
 
     def collect(self) -> Iterable[Metric]:
         """As Prometheus asks."""
         yield from self._shipping()
         with contextlib.suppress(LeadlineError):
             yield from learning(self._runs.recent(1))
+            yield from alarms(self._alarms.ringing())
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is, is known when it is asked for."""
@@ -76,3 +79,15 @@ def learning(newest: Sequence[TrainingRun]) -> Iterator[Metric]:
             text = "How many figures moved since the active policy was trained"
             moved = len(drift["reasons"])
             yield GaugeMetricFamily("leadline_training_run_drift_moved", text, value=moved)
+
+
+def alarms(ringing: Sequence[tuple[str, AlarmRecord]]) -> Iterator[Metric]:
+    """The alarms that ring, by tenant and slo."""
+    found = GaugeMetricFamily(
+        "leadline_alarm_ringing",
+        "1 while a tenant's decisions climb higher than is usual",
+        labels=("tenant", "slo"),
+    )
+    for tenant, record in ringing:
+        found.add_metric([tenant, record.slo_name], 1.0)
+    yield found

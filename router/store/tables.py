@@ -292,6 +292,16 @@ monitors = sa.Table(
     _time("updated_at", now=True),
     sa.Column("body", JSONB, nullable=False),
 )
+alarms = sa.Table(
+    "alarms",
+    metadata,
+    sa.Column("tenant_id", sa.Uuid, sa.ForeignKey("tenants.tenant_id"), primary_key=True),
+    sa.Column("slo_name", sa.Text, primary_key=True),
+    sa.Column("ringing", sa.Boolean, nullable=False),
+    _time("since"),
+    sa.Column("seen_until", sa.BigInteger, nullable=False),
+    sa.Column("body", JSONB, nullable=False),
+)
 budgets = sa.Table(
     "budgets",
     metadata,

@@ -145,7 +145,14 @@ def _watcher(config: Settings, dsn: str) -> Iterator[Watcher]:
     with opened(dsn) as stores:
         policies = Policies(stores, trusted_here(config))
         teller = Teller(webhook, private=config.webhook_private)
-        yield Watcher(stores, policies, log=logger(), teller=teller, canary=_plan(config))
+        yield Watcher(
+            stores,
+            policies,
+            log=logger(),
+            teller=teller,
+            canary=_plan(config),
+            climb_margin=config.climb_margin,
+        )
 
 
 def _plan(config: Settings) -> Plan:

@@ -10,6 +10,7 @@ from router.bundle.embedder import load_embedder
 from router.loading import bind, registered
 from router.policy.policy import Learned, Policy, static_policy
 from router.slo import AccuracyScope, Slo
+from router.store.alarms import PostgresAlarms
 from router.store.arrivals import PostgresArrivals
 from router.store.canaries import PostgresCanaries
 from router.store.catalog import PostgresCatalog
@@ -45,6 +46,7 @@ class Stores:
     watching: PostgresWatching
     webhooks: PostgresWebhooks
     canaries: PostgresCanaries
+    alarms: PostgresAlarms
     switch: PostgresRegistry
 
 
@@ -75,6 +77,7 @@ def opened(dsn: str) -> Iterator[Stores]:
             watching=PostgresWatching(trainer),
             webhooks=PostgresWebhooks(trainer),
             canaries=PostgresCanaries(trainer),
+            alarms=PostgresAlarms(trainer),
             switch=PostgresRegistry(trainer),
         )
     finally:

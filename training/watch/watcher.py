@@ -15,10 +15,12 @@ from typing import Any
 import structlog
 
 from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError, Unavailable
+from router.policy.climbing import MARGIN
 from router.store.promise_seams import MonitorRecord
 from router.store.watching import took_too_long
 from training.canary.judge import DEFAULT
 from training.canary.judge import Plan as CanaryPlan
+from training.watch.alarms import AlarmWatch
 from training.watch.canary import CanaryWatch
 from training.watch.certifying import Cut, Subject, inputs, looks_of, write_up
 from training.watch.due import fits, going_on, grown, is_news
@@ -57,10 +59,12 @@ class Watcher:
         log: Log,
         teller: Teller | None = None,
         canary: CanaryPlan = DEFAULT,
+        climb_margin: float = MARGIN,
     ) -> None:
         self._stores, self._policies, self._log = stores, policies, log
         self._teller = teller or Teller(None)
         self._canary = CanaryWatch(stores, policies.another(), log=log, plan=canary)
+        self._alarms = AlarmWatch(stores, log=log, margin=climb_margin)
         self._tried_policies = policies.another()
         self._beside: Plan | None = None
         self._plan: Plan | None = None
@@ -82,6 +86,7 @@ class Watcher:
         horizon = self._stores.arrivals.horizon()
         plan = self._read()
         self._canary.guarded_turn(horizon, self._teller, now)
+        self._alarms.guarded_turn(horizon, self._teller, now)
         if plan is None:
             return Turn(certified=(), changed=(), more=False)
         changed: list[Event] = []
