@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -66,6 +67,16 @@ class Backends:
         if made is None:
             made = self._made[model.endpoint] = self._make(model)
         return made
+
+    def prepare(self, models: Iterable[Model]) -> None:
+        """Makes those of the models that can be called.
+
+        Their libraries take a second to load, in which nothing else could be answered, nor
+        a caller be seen to leave.
+        """
+        for model in models:
+            with suppress(Exception):  # a call says what is wrong
+                self.of(model)
 
     async def close(self) -> None:
         """Closes them all."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -35,7 +36,7 @@ class Connections(httpx2.AsyncClient):
         self, method: str, url: Any, *, headers: Any = None, content: Any = None, **_: Any
     ) -> httpx2.Request:
         """The request; the client has nothing of its own to add."""
-        return httpx2.Request(method, url, headers=headers, content=content)
+        return httpx2.Request(method, _url(str(url)), headers=headers, content=content)
 
     async def send(
         self, request: httpx2.Request, *, stream: bool = False, **_: Any
@@ -77,6 +78,10 @@ class Connections(httpx2.AsyncClient):
             proxy=None if proxy_bypass(url.host) else getproxies().get(url.scheme),
         )
         return self._session
+
+
+_url = lru_cache(64)(httpx2.URL)
+"""Parsed once, since every call of an endpoint has the same."""
 
 
 class _Coming(httpx2.AsyncByteStream):

@@ -48,14 +48,12 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """A decision. `max_cost_usd` and `max_latency_s` are the tighter of slo and request."""
+    """A decision."""
 
     decision_id: UUID
     first: Planned
     reason: str
     should_continue: bool
-    max_cost_usd: float | None = None
-    max_latency_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,9 @@ class Executes(Protocol):
     def execute(self, request: Request, decider: Decider) -> AsyncGenerator[Event, None]:
         """What happens, as it happens; the last event is Final.
 
-        Closing it ends the calls that are under way. Raises what `decider.route` does, and
-        BackendFailed where no arm gave an answer.
+        Closing it ends the calls that are under way. The outcome of the last attempt is
+        logged right after Final, and has been when this ends or is closed. Raises what
+        `decider.route` does, and BackendFailed where no arm gave an answer.
         """
         ...
 
@@ -57,14 +58,19 @@ class Executor:
         )
         running = asyncio.create_task(Run(request, decider, parts, events.put_nowait).run())
         running.add_done_callback(lambda _: events.put_nowait(None))
+        event: Event | None = None
         try:
             while (event := await events.get()) is not None:
                 yield event
-            yield await running
+            await running
         finally:
-            running.cancel()
             with suppress(asyncio.CancelledError, Exception):
-                await running
+                await (asyncio.wait([running]) if isinstance(event, Final) else _ended(running))
+
+
+async def _ended(running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await running
 
 
 async def final(events: AsyncGenerator[Event, None]) -> Final:

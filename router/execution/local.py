@@ -17,7 +17,6 @@ from router.execution.standing_in import stand_in
 from router.ids import uuid7
 from router.pipeline import decide, go_on
 from router.policy.continuation import Tried, affordable
-from router.policy.limits import Limits
 from router.policy.policy import Policy
 from router.slo import Slo
 from router.types import Bounds, Catalog, Decision, Evidence, Floats, Model, Query
@@ -58,14 +57,11 @@ class LocalDecider:
         )
         index = decision.choice.index
         self._open[decision.decision_id] = _Open(decision, query, request.bounds, [], index)
-        limits = Limits.of(self.slo, request.bounds, per_query=False)
         return Routed(
             decision_id=decision.decision_id,
             first=self._planned(decision, index),
             reason=decision.choice.reason,
             should_continue=decision.should_continue,
-            max_cost_usd=limits.cost_usd,
-            max_latency_s=limits.latency_s,
         )
 
     async def go_on(self, decision_id: UUID, attempt: int, evidence: Evidence) -> Verdict:

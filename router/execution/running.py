@@ -50,8 +50,8 @@ class Run:
         self._began_s, self._attempts = monotonic(), list[Attempted]()
         self._passes = Passes.of(request.bounds.compute_budget)
 
-    async def run(self) -> Final:
-        """The answer that is kept. Raises as Executor.execute says."""
+    async def run(self) -> None:
+        """Runs until the answer that is kept, and tells it. Raises as Executor.execute says."""
         routed = await self._decider.route(self._request)
         planned: Planned | None = routed.first
         reason, failure = routed.reason, None
@@ -68,12 +68,13 @@ class Run:
                 reason = "it stands in for an arm whose backend failed"
                 continue
             if not may_go_on:
-                return self._final(routed, len(self._attempts) - 1, planned.accuracy)
+                return
             verdict = await self._verdict(routed)
             if verdict.following is None:
-                return self._final(routed, verdict.best, verdict.accuracy)
+                self._tell(self._final(routed, verdict.best, verdict.accuracy))
+                return
             planned, reason = verdict.following, verdict.reason
-        return self._best(routed, error)
+        self._tell(self._best(routed, error))
 
     async def _attempt(self, routed: Routed, planned: Planned, *, may_go_on: bool) -> None:
         """Runs one arm and reports what became of it. Raises what kept it from an answer.
@@ -107,8 +108,21 @@ class Run:
         finally:
             calls = purse.calls if answer is not None else 0
             self._passes = self._passes.less(calls, purse.usage.output_tokens)
-            made = attempted(number, planned, purse, answer, failure)
-            self._attempts.append(made)
+            self._attempts.append(attempted(number, planned, purse, answer, failure))
+            kept = answer is not None and not may_go_on
+            last = self._final(routed, number, planned.accuracy) if kept else None
+            await self._close(routed, caller, last)
+
+    async def _close(
+        self, routed: Routed, caller: BoundedCaller | None, last: Final | None
+    ) -> None:
+        """Logs the attempt; whoever waits has its answer before, where that is the last event."""
+        made = self._attempts[-1]
+        try:
+            if last is not None:
+                self._tell(last)
+                await asyncio.sleep(0)
+        finally:
             known = await report(self._request.task, made, caller)
             await self._decider.report(routed.decision_id, known)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.types import Send
 
 from router.errors import LeadlineError
 from router.execution.deciding import Decider, Request
-from router.execution.executor import Executes, final
+from router.execution.events import Final
+from router.execution.executor import Executes
 from router.gateway.asking import asked
 from router.gateway.body import read_json
 from router.gateway.guarding import Exchange
@@ -48,13 +50,12 @@ class Chat:
         return await self._streamed(request, exchange, stream)
 
     async def _whole(self, request: Request, caller: Identity, send: Send) -> int:
-        last = await final(self.executor.execute(request, self.decider(caller)))
-        headers = about(last.decision_id, last.attempt, last.arm)
-        headers["x-leadline-cost-usd"] = f"{last.cost_usd:.9f}"
-        await Reply(
-            body=completion(last, logprobs=request.task.options.logprobs), headers=headers
-        ).send(send)
-        return 200
+        async with aclosing(self.executor.execute(request, self.decider(caller))) as events:
+            async for event in events:
+                if isinstance(event, Final):
+                    await _replying(event, request).send(send)
+                    return 200
+        raise TypeError("an execution ended without its final event")
 
     async def _streamed(self, request: Request, exchange: Exchange, stream: Stream) -> int:
         try:
@@ -69,3 +70,10 @@ class Chat:
 
     def _hearing(self, request: Request, caller: Identity) -> Hearing:
         return Hearing(self.executor.execute(request, self.decider(caller)))
+
+
+def _replying(last: Final, request: Request) -> Reply:
+    headers = about(last.decision_id, last.attempt, last.arm)
+    headers["x-leadline-cost-usd"] = f"{last.cost_usd:.9f}"
+    body = completion(last, logprobs=request.task.options.logprobs)
+    return Reply(body=body, headers=headers)

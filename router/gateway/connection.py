@@ -3,9 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+MOST_JOINED_BYTES = 1 << 16
+
+
+class Joined:
+    """A transport that sends together what is written in one turn of the loop.
+
+    A reply's head and body, which come one by one, are one packet; the end of a reply is
+    sent at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self._transport, self._connection = transport, connection
+        self._parts, self._size = list[bytes](), 0
+
+    def write(self, data: bytes) -> None:
+        """As a transport's; what was written earlier goes first."""
+        if not self._parts:
+            self._connection.loop.call_soon(self.flush)
+        self._parts.append(data)
+        self._size += len(data)
+        cycle: RequestResponseCycle | None = self._connection.cycle
+        if self._size > MOST_JOINED_BYTES or (cycle and cycle.response_complete):
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what was written."""
+        parts, self._parts, self._size = self._parts, [], 0
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+    def close(self) -> None:
+        """As a transport's."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Connection(H11Protocol):
@@ -22,7 +60,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begins to wait for a request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", Joined(transport, self)))
         self._asking = self.loop.call_later(self.asked_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:

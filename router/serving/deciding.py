@@ -10,16 +10,13 @@ from router.errors import LeadlineError, NotFound
 from router.execution.calls import Failure, Message
 from router.execution.deciding import Planned, Report, Request, Routed, Verdict
 from router.execution.reading import text_of
-from router.policy.limits import Limits
 from router.serving.continuing import Continuing
 from router.serving.outcomes import Outcomes
-from router.serving.routing import Routing
 from router.serving.rows import arm_of, predictions
 from router.serving.standing_in import StandingIn
 from router.serving.state import Current
 from router.serving.telemetry import Logger
-from router.serving.tenants import TenantDirectory
-from router.types import Arm, Bounds, Evidence, Identity, Model
+from router.types import Arm, Evidence, Identity, Model
 from router.v1 import router_pb2 as pb
 
 Route = Callable[[pb.RouteRequest, Identity], Awaitable[pb.RouteResponse]]
@@ -37,11 +34,9 @@ class Deciding:
 
     current: Current
     route: Route
-    routing: Routing
     continuing: Continuing
     standing_in: StandingIn
     outcomes: Outcomes
-    tenants: TenantDirectory
     log: Logger
 
     def of(self, caller: Identity, message: pb.RouteRequest | None = None) -> ServedDecider:
@@ -59,14 +54,11 @@ class ServedDecider:
         """As Decider says."""
         message = message_of(request) if self._message is None else self._message
         response = await self._parts.route(message, self._caller)
-        limits = await self._limits(message)
         return Routed(
             decision_id=UUID(response.decision_id),
             first=self._planned(response.chosen),
             reason=response.reason,
             should_continue=response.should_continue,
-            max_cost_usd=limits.cost_usd,
-            max_latency_s=limits.latency_s,
         )
 
     async def go_on(self, decision_id: UUID, attempt: int, evidence: Evidence) -> Verdict:
@@ -120,16 +112,6 @@ class ServedDecider:
                 cost_usd=report.cost_usd,
                 reason=error.reason,
             )
-
-    async def _limits(self, message: pb.RouteRequest) -> Limits:
-        tenant_id = self._caller.tenant_id
-        slos = self._parts.tenants.slos(tenant_id)
-        if slos is None:
-            slos = await self._parts.tenants.load_slos(tenant_id)
-        bounds = Bounds(
-            max_cost_usd=message.max_cost_usd or None, max_latency_s=message.max_latency_s or None
-        )
-        return Limits.of(self._parts.routing.slo(message.slo, slos), bounds, per_query=False)
 
     def _planned(self, message: pb.Prediction) -> Planned:
         arm = arm_of(message.arm.key)

@@ -47,9 +47,10 @@ class Services:
 
 
 def services(room: Room) -> Services:
-    """Wires them; nothing is called yet."""
+    """Wires them; nothing is called yet, but what calls the catalog's models is loaded."""
     deciding, router = _deciding(room)
     executor = executor_of(room.settings)
+    executor.backends.prepare(room.reloader.current.state.catalog.models)
     rpcs = [
         *router.rpcs(),
         *ExecutionServicer(executor, deciding).rpcs(),
@@ -121,11 +122,9 @@ def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
     deciding = Deciding(
         current=current,
         route=router.route,
-        routing=routing,
         continuing=continuing,
         standing_in=standing_in,
         outcomes=outcomes,
-        tenants=room.tenants,
         log=logger(),
     )
     return deciding, router

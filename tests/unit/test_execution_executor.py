@@ -207,6 +207,17 @@ async def test_time_that_ran_out_before_a_call_is_said_so() -> None:
     assert decider.reports[0].failure is None
 
 
+async def test_an_answer_comes_before_its_outcome_is_logged_which_leaving_does_not_lose() -> None:
+    running, _ = executor({"a": four})
+    decider = ToldDecider()
+    async with aclosing(running.execute(request(), decider)) as told:
+        async for event in told:
+            if isinstance(event, Final):
+                assert not decider.reports
+                break
+    assert len(decider.reports) == 1
+
+
 class Stubborn:
     """Asks until its allowance is spent, whatever fails."""
 

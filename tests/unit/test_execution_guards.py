@@ -156,6 +156,8 @@ async def test_a_backend_is_made_once_for_each_endpoint() -> None:
         return ScriptedBackend(answering)
 
     backends = Backends(Keys({}), Guards(), {"http": maker})
+    backends.prepare([replace(MODEL, endpoint="ftp://"), MODEL])
+    assert made == ["http://x/v1"]
     assert backends.of(MODEL) is backends.of(MODEL)
     assert made == ["http://x/v1"]
     with pytest.raises(BackendFailed, match="no endpoint that can be called"):

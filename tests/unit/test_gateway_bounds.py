@@ -133,6 +133,17 @@ async def test_a_connection_that_asks_nothing_is_closed(sent: bytes) -> None:
             assert await reader.read() == b""
 
 
+async def test_a_reply_is_one_packet() -> None:
+    async def replies(_scope: Scope, _receive: Receive, send: Send) -> None:
+        length = [(b"content-length", b"4")]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async with connected(replies) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.read(4_096)).endswith(b"\r\n\r\ndone")
+
+
 async def test_a_connection_that_takes_nothing_is_closed() -> None:
     ended = asyncio.Event()
 

@@ -113,11 +113,9 @@ class Worker:
         self.deciding = Deciding(
             current=current,
             route=router.route,
-            routing=routing,
             continuing=continuing,
             standing_in=standing_in,
             outcomes=outcomes,
-            tenants=tenants,
             log=logger(),
         )
 
