@@ -33,28 +33,31 @@ AT_A_VALUE = Asked(
     settled=replace(_BEGINNING, exploration_rate=0.15, exploration_cost_share=0.15),
 )
 FLOOR = 0.64
-_FLOORED = Slo(name="default", min_accuracy=FLOOR, exploration_rate=0.35)
+A_DAY_UNDER_FLOOR = 2 * A_DAY
+"""A floor takes more outcomes: the gate sees trade-offs that a safe arm's log hardly tries."""
+
+_FLOORED = Slo(name="default", min_accuracy=FLOOR, exploration_rate=0.4)
 UNDER_A_FLOOR = Asked(beginning=_FLOORED, settled=replace(_FLOORED, exploration_rate=0.2))
 
 PICTURE, FLOOR_PICTURE = (
     ROOT / "docs" / f"{name}.svg" for name in ("fourteen-days", "fourteen-days-floor")
 )
 _WORLD = (
-    f"{DAYS} simulated days of {A_DAY:,} decisions from an empty log, a new model on day "
-    f"{NEW_MODEL}, a price change on day {PRICE_CHANGE}, a silent drop on day {SILENT_DROP}"
+    f"decisions from an empty log, a new model on day {NEW_MODEL}, a price change on day "
+    f"{PRICE_CHANGE}, a silent drop on day {SILENT_DROP}"
 )
 
 
 @promise(
     step=4,
     name="The loop closes",
-    must=f"{_WORLD}: from the first learnt policy's second day on the worth of decisions, value x "
-    "accuracy - cost, is above the best constant arm's of each day together, which is chosen with "
-    "hindsight",
+    must=f"{DAYS} simulated days of {A_DAY:,} {_WORLD}: from the first learnt policy's second day "
+    "on the worth of decisions, value x accuracy - cost, is above the best constant arm's of each "
+    "day together, which is chosen with hindsight",
 )
 def closes() -> Measured:
     """Draws the picture of the days."""
-    days = _lived(AT_A_VALUE)
+    days = _lived(AT_A_VALUE, A_DAY)
     PICTURE.write_text(drawn(days, VALUE_USD, EVENTS))
     return judged(days)
 
@@ -62,25 +65,25 @@ def closes() -> Measured:
 @promise(
     step=4,
     name="A floor holds throughout",
-    must=f"{_WORLD}, under an slo with a floor of {FLOOR:g} on the mean: the true mean accuracy of "
-    "each day's decisions, exploration included, is at least the floor; from the day after the "
-    "first certificate on they cost less than the cheapest constant arm of each day that meets "
-    "it, which is chosen with hindsight",
+    must=f"{DAYS} simulated days of {A_DAY_UNDER_FLOOR:,} {_WORLD}, under an slo with a floor of "
+    f"{FLOOR:g} on the mean: the true mean accuracy of each day's decisions, exploration "
+    "included, is at least the floor; from the day after the first certificate on they cost less "
+    "than the cheapest constant arm of each day that meets it, which is chosen with hindsight",
 )
 def holds() -> Measured:
     """Draws the picture of the days."""
-    days = _lived(UNDER_A_FLOOR)
+    days = _lived(UNDER_A_FLOOR, A_DAY_UNDER_FLOOR)
     FLOOR_PICTURE.write_text(drawn_under_floor(days, FLOOR, EVENTS))
     return judged_under_floor(days)
 
 
-def _lived(asked: Asked) -> list[Day]:
+def _lived(asked: Asked, a_day: int) -> list[Day]:
     server = PostgresServer()
     try:
         server.start()
         server.make_template()
         with server.database() as dsn, tempfile.TemporaryDirectory() as name:
-            return live(dsn, Path(name), asked, say=print)
+            return live(dsn, Path(name), asked, a_day=a_day, say=print)
     finally:
         server.remove()
 
