@@ -262,9 +262,8 @@ def test_decisions_under_a_floor_are_compared_unless_one_side_alone_has_certifie
         (0.5, (0.9, 0.4), (0.003, 0.001), PolicyState.REJECTED),
         (0.5, (0.9, 0.9), (0.001, 0.003), PolicyState.REJECTED),
         (None, (0.7, 0.7), (0.001, 0.003), PolicyState.CANARY),
-        (None, (0.9, 0.5), (0.001, 0.001), PolicyState.REJECTED),
     ],
-    ids=["cheaper", "below the floor", "dearer", "a dearer safe arm", "a worse safe arm"],
+    ids=["cheaper", "below the floor", "dearer", "a dearer safe arm"],
 )
 def test_under_a_floor_what_meets_it_for_less_is_better_and_the_safe_arms_cost_tells_nothing(
     tried: Tried,
@@ -278,7 +277,7 @@ def test_under_a_floor_what_meets_it_for_less_is_better_and_the_safe_arms_cost_t
     named: dict[str, Any] = {"slo_name": slo.name, "slo_version": slo.version}
     with tried.acme.watcher() as watcher:
         at = begin(watcher)
-        decided = tried.decided(1_200, at=at, conditions={"promise": promise}, **named)
+        decided = tried.decided(900, at=at, conditions={"promise": promise}, **named)
         sides = [tried.is_canary(record) for record in decided]
         scores = tried.rng.random(len(decided)) < np.array(right)[np.array(sides, int)]
         tried.acme.ship(
