@@ -97,6 +97,10 @@ class Decider(Protocol):
         """What follows an attempt that gave an answer."""
         ...
 
+    def leave(self, decision_id: UUID, attempt: int) -> None:
+        """Says that the arm which `go_on` named for this attempt is not run."""
+        ...
+
     async def instead(self, decision_id: UUID, attempt: int, failure: Failure) -> Planned | None:
         """The next feasible arm of another backend after a failed attempt, None without one."""
         ...

@@ -84,6 +84,9 @@ class LocalDecider:
             following=following, best=attempt, accuracy=step.accuracy, reason=step.reason
         )
 
+    def leave(self, decision_id: UUID, attempt: int) -> None:
+        """As Decider says; nothing was set aside."""
+
     async def instead(self, decision_id: UUID, attempt: int, failure: Failure) -> Planned | None:  # noqa: ARG002
         """As Decider says: the cheapest that is left."""
         known = self._found(decision_id)

@@ -158,6 +158,7 @@ class Run:
         following = verdict.following
         if following is None or self._covers(following):
             return verdict
+        self._decider.leave(routed.decision_id, last.attempt + 1)
         reason = "what the request may spend covers no other attempt"
         return replace(verdict, following=None, best=last.attempt, reason=reason)
 

@@ -10,6 +10,7 @@ from router.errors import LeadlineError, NotFound
 from router.execution.calls import Failure, Message
 from router.execution.deciding import Planned, Report, Request, Routed, Verdict
 from router.execution.reading import text_of
+from router.serving.budgets import Wallets
 from router.serving.continuing import Continuing
 from router.serving.outcomes import Outcomes
 from router.serving.rows import arm_of, predictions
@@ -37,6 +38,7 @@ class Deciding:
     continuing: Continuing
     standing_in: StandingIn
     outcomes: Outcomes
+    wallets: Wallets
     log: Logger
 
     def of(self, caller: Identity, message: pb.RouteRequest | None = None) -> ServedDecider:
@@ -86,6 +88,10 @@ class ServedDecider:
             accuracy=reply.accuracy,
             reason=reply.reason,
         )
+
+    def leave(self, decision_id: UUID, attempt: int) -> None:
+        """As Decider says; the budgets have back what was set aside for it."""
+        self._parts.wallets.release(self._caller.tenant_id, decision_id, attempt)
 
     async def instead(self, decision_id: UUID, attempt: int, failure: Failure) -> Planned | None:
         """As Decider says; None also where that cannot be logged."""

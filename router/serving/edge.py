@@ -57,8 +57,32 @@ class Servicer(Protocol):
         """The methods."""
 
 
+class Places:
+    """The places for calls under way, which a call has until its task ends."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self.taken = most, 0
+
+    def take(self) -> bool:
+        """Whether there was one for the call whose task this runs in."""
+        if self.taken >= self._most:
+            return False
+        self.taken += 1
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(self._give_back)
+        return True
+
+    def _give_back(self, _task: object) -> None:
+        self.taken -= 1
+
+
 class Edge(grpc.GenericRpcHandler):
-    """Serves methods. At most `most` calls are under way; the rest are refused at once."""
+    """Serves methods. At most `most` calls are under way; the rest are refused at once.
+
+    Calls whose answers stream last for as long as models write, so they have as many places
+    of their own and take none of those of decisions.
+    """
 
     def __init__(
         self,
@@ -71,8 +95,7 @@ class Edge(grpc.GenericRpcHandler):
         tracer: Tracer | None = None,
     ) -> None:
         self._callers, self._metrics, self._log, self._tracer = callers, metrics, log, tracer
-        self._most = most
-        self.under_way = 0
+        self.places, self.lasting = Places(most), Places(most)
         self._handlers = {rpc.name: self._handler(rpc) for rpc in rpcs}
         self._overloaded: Mapping[tuple[bool, bool], Any] = {
             (False, False): grpc.unary_unary_rpc_method_handler(_refuse_overload),
@@ -81,21 +104,15 @@ class Edge(grpc.GenericRpcHandler):
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Admits a call; runs in the call's own task, whose end gives the place back."""
+        """Admits a call; runs in the call's own task."""
         handler = self._handlers.get(handler_call_details.method)
         if handler is None:
             return None
-        if self.under_way >= self._most:
-            self._metrics.overloaded.inc()
-            return self._overloaded[handler.request_streaming, handler.response_streaming]
-        self.under_way += 1
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(self._left)
-        return handler
-
-    def _left(self, _task: object) -> None:
-        self.under_way -= 1
+        places = self.lasting if handler.response_streaming else self.places
+        if places.take():
+            return handler
+        self._metrics.overloaded.inc()
+        return self._overloaded[handler.request_streaming, handler.response_streaming]
 
     def _handler(self, rpc: Rpc) -> Any:
         run = self._guarded(rpc) if rpc.answers is None else self._answering(rpc, rpc.answers)

@@ -125,6 +125,7 @@ def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
         continuing=continuing,
         standing_in=standing_in,
         outcomes=outcomes,
+        wallets=room.wallets,
         log=logger(),
     )
     return deciding, router

@@ -45,6 +45,7 @@ class ToldDecider:
     decision_id: UUID = field(default_factory=uuid4)
     evidence: list[Evidence] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
     async def route(self, request: Request) -> Routed:  # noqa: ARG002
@@ -62,6 +63,11 @@ class ToldDecider:
         assert attempt == len(self.evidence)
         self.evidence.append(evidence)
         return self.verdicts.pop(0)
+
+    def leave(self, decision_id: UUID, attempt: int) -> None:
+        """As Decider says."""
+        assert decision_id == self.decision_id
+        self.left.append(attempt)
 
     async def instead(self, decision_id: UUID, attempt: int, failure: Failure) -> Planned | None:  # noqa: ARG002
         """As Decider says."""

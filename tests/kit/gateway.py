@@ -60,6 +60,9 @@ class Caller:
     async def go_on(self, decision_id: UUID, attempt: int, evidence: Evidence) -> Verdict:
         raise AssertionError(decision_id, attempt, evidence)
 
+    def leave(self, decision_id: UUID, attempt: int) -> None:
+        raise AssertionError(decision_id, attempt)
+
     async def instead(self, decision_id: UUID, attempt: int, failure: Failure) -> Planned | None:
         raise AssertionError(decision_id, attempt, failure)
 

@@ -207,6 +207,15 @@ async def test_time_that_ran_out_before_a_call_is_said_so() -> None:
     assert decider.reports[0].failure is None
 
 
+async def test_an_arm_that_time_does_not_cover_is_left() -> None:
+    following = replace(planned("b"), latency_s=100.0)
+    decider = ToldDecider(verdicts=[replace(escalates("b"), following=following)])
+    told = await events({"a": four}, request(), decider)
+    assert isinstance(told[-1], Final)
+    assert told[-1].arm.model == "a"
+    assert decider.left == [1]
+
+
 async def test_an_answer_comes_before_its_outcome_is_logged_which_leaving_does_not_lose() -> None:
     running, _ = executor({"a": four})
     decider = ToldDecider()

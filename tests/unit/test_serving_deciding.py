@@ -73,7 +73,10 @@ class Worker:
         self.threads, metrics = Threads(5.0), Metrics(CollectorRegistry())
         log, slos = MemoryLog(self.outbox), MemorySlos()
         slos.put(CALLER.tenant_id, slo, base_version=None, actor="test")
-        wallets = Wallets(MemoryBudgets(), MemoryCosts(log), self.threads, metrics, logger())
+        self.wallets = wallets = Wallets(
+            MemoryBudgets(), MemoryCosts(log), self.threads, metrics, logger()
+        )
+        self.wallets = wallets
         tenants = TenantDirectory(MemoryTenants(), slos, MemoryPromises(), self.threads)
         decisions = Decisions(self.outbox, log, self.threads, KEY)
         routing = Routing(
@@ -116,6 +119,7 @@ class Worker:
             continuing=continuing,
             standing_in=standing_in,
             outcomes=outcomes,
+            wallets=wallets,
             log=logger(),
         )
 
@@ -175,6 +179,22 @@ async def test_the_policy_goes_on_by_the_evidence_and_every_attempt_is_logged(
         assert row["arm"] == attempt.arm.key
     assert len(worker.seen) >= len(last.attempts)
     assert 0.0 <= last.accuracy <= 1.0
+
+
+async def test_what_the_policy_names_and_nothing_covers_is_not_set_aside(state: State) -> None:
+    slo = Slo(name="default", accuracy_value_usd=0.05, budget_usd_per_day=1.0)
+    worker = Worker(state, slo)
+    executor = worker.executor({f"m{tier}": unsure for tier in range(4)})
+    asking = asked(may_continue=True, compute_budget=1)
+    last = await final(executor.execute(asking, worker.deciding.of(CALLER)))
+    row = worker.logged(Kind.ATTEMPT, attempt_id(CALLER.tenant_id, last.decision_id, 0))
+    assert row is not None
+    assert row["next_arm"]
+    assert len(last.attempts) == 1
+    held = worker.wallets.held(CALLER.tenant_id, slo)
+    worker.wallets.release(CALLER.tenant_id, last.decision_id, 1)
+    assert worker.wallets.held(CALLER.tenant_id, slo) == held
+    worker.threads.close()
 
 
 async def test_the_arm_that_stands_in_is_logged_as_what_follows(worker: Worker) -> None:

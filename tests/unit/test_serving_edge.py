@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID
 
@@ -21,9 +22,10 @@ from router.serving.status import CODES, status_of
 from router.serving.telemetry import Metrics, logger
 from router.types import Identity, Role
 from router.v1 import errors_pb2
+from router.v1.execution_pb2 import ExecuteRequest, ExecuteResponse
 from router.v1.router_pb2 import RouteRequest, RouteResponse
 
-ROUTE = "/router.v1.Router/Route"
+ROUTE, EXECUTE = "/router.v1.Router/Route", "/router.v1.Executor/Execute"
 BODY = RouteRequest(text="x").SerializeToString()
 SOMEONE = Identity(tenant_id=UUID(int=1), tenant="acme", role=Role.CALLER, key_id="k")
 
@@ -60,6 +62,10 @@ class _Callers:
 
 class _Details:
     method = ROUTE
+
+
+class _Executing:
+    method = EXECUTE
 
 
 def edge(run: Any, most: int = 8) -> Edge:
@@ -107,7 +113,28 @@ async def test_calls_beyond_the_bound_are_refused_at_once_and_places_come_back()
     release.set()
     await asyncio.gather(*waiting)
     await asyncio.sleep(0)
-    assert served.under_way == 0
+    assert served.places.taken == 0
+
+
+async def test_executions_take_no_places_of_decisions() -> None:
+    async def run(_request: RouteRequest, _caller: Identity) -> RouteResponse:
+        return RouteResponse()
+
+    async def answers(_request: Any, _caller: Identity, _s: Any) -> AsyncGenerator[Any, None]:
+        yield ExecuteResponse()
+
+    rpcs = [
+        Rpc(name=ROUTE, request=RouteRequest, run=run),
+        Rpc(name=EXECUTE, request=ExecuteRequest, answers=answers),
+    ]
+    metrics = Metrics(CollectorRegistry())
+    served = Edge(rpcs, callers=_Callers(), metrics=metrics, log=logger(), most=1)
+    assert served.lasting.take()
+    assert await served.service(_Details()).unary_unary(BODY, _Context()) == b""  # type: ignore[arg-type]
+    refused = _Context()
+    with pytest.raises(_Aborted):
+        await served.service(_Executing()).unary_stream(BODY, refused)  # type: ignore[arg-type]
+    assert refused.reason == "OVERLOADED"
 
 
 async def test_a_fault_is_internal_and_its_message_does_not_travel(
