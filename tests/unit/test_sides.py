@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.log.rows import SCHEMA
-from training.log.sides import LEAST_SCORED, Sides, sides
+from training.log.sides import LEAST_SCORED, Recent, Sides, sides
 from training.log.splits import normalised
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -81,6 +81,22 @@ def test_the_newest_share_is_held_out() -> None:
         "held_out_rows": 40,
         "left_out_rows": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("enough", "hours", "first"),
+    [(1_000, 1, 160), (20, 1, 160), (20, 0.5, 170), (35, 0.5, 165), (20, 0.1, 180)],
+    ids=["a short log", "within the span", "the span", "what is enough", "more than the span"],
+)
+def test_of_a_long_log_no_more_is_held_out_than_its_newest_span_if_that_is_enough(
+    enough: int, hours: float, first: int
+) -> None:
+    table = pa.Table.from_pylist([row(number) for number in range(200)], SCHEMA)
+    recent = Recent(scored=enough, span=timedelta(hours=hours))
+    found = sides(table, 0.2, recent=recent)
+    assert found.by_time
+    assert abs(int(found.held.argmax()) - first) <= 1
+    assert found.held[first + 1 :].all()
 
 
 def test_it_is_the_newest_share_of_scores_where_the_newest_have_none_yet() -> None:

@@ -1,16 +1,19 @@
 """Two sides of a log: what a judged policy learns from, and the newest part that judges it.
 
 Tomorrow is judged by today: where the log tells times, the newest share of its scores is held
-out. A text, or a person, that stands on both sides would let a policy be judged by what it
-was taught; a coin gives each such one to one side, and its rows on the other are left out.
-The coin is fair to both: were they all taken from one side, then that side would be of new
-people alone, or the other would have lost what most of the traffic is like.
+out. Of a long log that would be weeks, of which whoever is judged knows nothing, though fewer
+would do: `Recent` says how many. A text, or a person, that stands on both sides would let a
+policy be judged by what it was taught; a coin gives each such one to one side, and its rows on
+the other are left out. The coin is fair to both: were they all taken from one side, then that
+side would be of new people alone, or the other would have lost what most of the traffic is
+like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,19 @@ MOST_OF_ONE = 0.1
 
 _NEVER_US = 366 * 24 * 3600 * 1_000_000
 _NEAR = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """No more is held out than the newest `span`, if those are so many `scored` rows."""
+
+    scored: int
+    span: timedelta = timedelta(days=7)
+
+    def begins(self, times: Indices) -> int:
+        """The place among scored rows' times (n,), which rise, from which on they are enough."""
+        since = int(times[-1]) - int(self.span.total_seconds() * 1e6)
+        return min(int(np.searchsorted(times, since)), max(len(times) - self.scored, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +69,7 @@ class Sides:
         }
 
 
-def sides(table: pa.Table, share: float, seed: int = 0) -> Sides:
+def sides(table: pa.Table, share: float, seed: int = 0, recent: Recent | None = None) -> Sides:
     """Splits the checked table of a log (`training.log.sources`), n rows.
 
     By time where its scored rows tell one, with people apart where they leave enough on
@@ -62,7 +78,7 @@ def sides(table: pa.Table, share: float, seed: int = 0) -> Sides:
     """
     scored = np.asarray(table["score"].is_valid())
     texts, people = _texts(table), _people(table)
-    newest, hashed = _newest(table, scored, share), _hashed(texts, share, seed)
+    newest, hashed = _newest(table, scored, share, recent), _hashed(texts, share, seed)
     for held, by_time, groups in (
         (newest, True, (texts, people)),
         (hashed, False, (people,)),
@@ -102,13 +118,16 @@ def _people(table: pa.Table) -> _Groups:
     return _Groups(of=np.where(np.isin(of, programs), -1, of), names=names)
 
 
-def _newest(table: pa.Table, scored: Mask, share: float) -> Mask:
+def _newest(table: pa.Table, scored: Mask, share: float, recent: Recent | None) -> Mask:
     """Rows from the time on at which the newest share of scores begins; none if no time does."""
     at = _told(table)
     times = np.sort(at[scored])
     if not len(times):
         return np.zeros(len(at), bool)
-    cut = times[min(int((1.0 - share) * len(times)), len(times) - 1)]
+    begin = int((1.0 - share) * len(times))
+    if recent is not None and begin < (enough := recent.begins(times)):
+        begin, share = enough, 1.0 - enough / len(times)
+    cut = times[min(begin, len(times) - 1)]
     found = min((at >= cut, at > cut), key=lambda held: abs(held[scored].mean() - share))
     near = share / _NEAR <= found[scored].mean() <= share * _NEAR
     return found if near else np.zeros(len(at), bool)

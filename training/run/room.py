@@ -33,9 +33,9 @@ from training.learning.policy import Learning, Part
 from training.learning.targets import Trained
 from training.log.dataset import Dataset
 from training.log.samples import Samples
-from training.log.sides import Sides, sides
+from training.log.sides import Recent, Sides, sides
 from training.log.sources import Log
-from training.log.thinning import some_held, thinned
+from training.log.thinning import MOST, some_held, thinned
 from training.report.kept import LOOKED
 from training.run.agreement import agreement
 from training.run.stage_results import Interactions, Taught
@@ -170,7 +170,7 @@ class Room:
     def sides(self, settled: Settled) -> Sides:
         """What is held out, and what is learnt from to be judged by it."""
         table, seed = settled.log.table, self.options.seed
-        split = sides(table, self.options.share, seed)
+        split = sides(table, self.options.share, seed, Recent(scored=MOST.held_scored))
         return replace(split, held=some_held(table, split.held, seed))
 
     def school(self, found: Interactions, settled: Settled) -> School:
