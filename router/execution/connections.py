@@ -5,8 +5,9 @@ Its parser is in C: a short call takes a third less of a core than by httpx2's o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -18,6 +19,15 @@ KEEP_ALIVE_S = 4.0
 """Servers commonly close a connection after 5 s without a call, which a call must not meet."""
 
 READABLE = {"accept-encoding": "gzip, deflate"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole reply, its content unpacked."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class Connections(httpx2.AsyncClient):
@@ -58,6 +68,17 @@ class Connections(httpx2.AsyncClient):
             stream=_Coming(reply) if stream else None,
             request=request,
         )
+
+    async def ask(self, url: str, headers: Mapping[str, str], content: bytes) -> Reply:
+        """Sends a body and reads the whole reply. Raises as `send` does.
+
+        Without httpx2's requests and replies, nor the official client's, a short call takes
+        a third of the time.
+        """
+        session = self._session or self._opened(_url(url))
+        with _translated():
+            reply = await session.post(url, headers=headers, data=content, auto_decompress=True)
+            return Reply(status=reply.status, headers=reply.headers, content=await reply.read())
 
     async def aclose(self) -> None:
         """Closes them all."""
