@@ -32,7 +32,7 @@ from tests.kit.shared_data import SHARED_DATA
 from tests.promises import Measured, promise
 from training.benchmark.leadline import OneAttempt, Teacher
 from training.benchmark.splits import Split, held_out
-from training.learning.policy import learn
+from training.learning.policy import Learning
 from training.log.dataset import Dataset
 from training.log.sources import read
 
@@ -110,12 +110,11 @@ class Subject:
     steps: int = 6
 
     @classmethod
-    def of(cls, seed: int) -> Subject:
-        """The cascades' on one split of 70/30."""
-        log = Dataset.from_table(read(SHARED_DATA / "cascades.parquet").table)
-        split = held_out(log, 0.3, seed)
-        teacher = Teacher(partial(learn, embedder=load_embedder(), seed=seed))
-        return cls(taught=OneAttempt(teacher).fit(split.train), split=split, seed=seed)
+    def of(cls, log: Dataset, seed: int, **sizes: int) -> Subject:
+        """One of a log on one split of 70/30; `sizes` replaces those above."""
+        split, learning = held_out(log, 0.3, seed), Learning(embedder=load_embedder(), seed=seed)
+        teacher = Teacher(partial(learning.final, judged={}))
+        return cls(taught=OneAttempt(teacher).fit(split.train), split=split, seed=seed, **sizes)
 
     def asking(self, slo: Slo) -> Asking:
         """Its decisions under the slo."""
@@ -205,8 +204,9 @@ def robustness() -> Measured:
     """Prints a line for each suite under each slo."""
     found: dict[tuple[str, str, bool], list[Flips]] = {}
     prices: list[tuple[float, float]] = []
+    log = Dataset.from_table(read(SHARED_DATA / "cascades.parquet").table)
     for seed in SEEDS:
-        subject = Subject.of(seed)
+        subject = Subject.of(log, seed)
         for slo_name, slo in SLOS.items():
             for (name, guarded), flips in found_by(subject, slo).items():
                 found.setdefault((slo_name, name, guarded), []).append(flips)
