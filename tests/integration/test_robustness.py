@@ -12,7 +12,7 @@ from training.benchmark.splits import part
 from training.log.dataset import Dataset
 from training.log.sources import read
 
-QUERIES = 500
+QUERIES = 250
 
 
 def test_a_gadget_that_was_searched_with_the_model_buys_less_past_the_guard() -> None:

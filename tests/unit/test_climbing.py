@@ -70,7 +70,7 @@ def test_usual_decisions_ring_no_alarm() -> None:
 
 def test_bets_at_the_bound_ring_no_sooner_than_they_may_on_average() -> None:
     rng, times, needed = np.random.default_rng(6), [], 300.0
-    for _ in range(60):
+    for _ in range(40):
         found = Climbing(slo_version=1, policy_version=2, needed=needed, decisions=10**9)
         found = Climbing.from_mapping(found.to_mapping() | {"total": 0.3e9, "squares": 0.09e9})
         assert found.bound() == pytest.approx(0.33)

@@ -52,7 +52,7 @@ def _decide(known: Predicted, slo: Slo, conditions: Conditions) -> Decision | In
         return error
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.integers(0, 10_000),
     st.lists(st.integers(0, 10_000), max_size=2),
@@ -113,7 +113,7 @@ def _policy() -> Policy:
 _WORDS = st.sampled_from([*WISHES, "```def f(x): return x^2", "What is 2 + 2?", "?" * 50])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(_WORDS, min_size=1, max_size=30).map(" ".join),
     st.sampled_from([None, 0.0005, 0.02]),
