@@ -232,7 +232,7 @@ def robustness() -> Measured:
         )
     )
     return Measured(
-        figures=f"flipped / to a dearer arm / cost: {said}; unedited queries pay for the guard "
+        figures=f"flipped / to a dearer arm (Wilson, 95 %) / cost: {said}; unedited queries pay for the guard "
         f"{100 * points:+.1f} points of accuracy, at x{cost:.2f} of the cost",
         held=harmless <= 1.02
         and wishes <= MOST_BY_WISHES
@@ -265,4 +265,5 @@ def _shares(found: Every, names: Sequence[str], *, guarded: bool) -> str:
     chosen = [each for (_, name, own), each in found.items() if name in names and own is guarded]
     total = _pooled([flips for each in chosen for flips in each])
     ratio = _excess(found, names, guarded=guarded)
-    return f"{total.flipped / total.n:.0%} / {total.dearer / total.n:.0%} / x{ratio:.2f}"
+    flipped, dearer = _share(total.flipped, total.n), _share(total.dearer, total.n)
+    return f"{flipped} / {dearer} / x{ratio:.2f}"
