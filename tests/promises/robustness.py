@@ -232,8 +232,9 @@ def robustness() -> Measured:
         )
     )
     return Measured(
-        figures=f"flipped / to a dearer arm (Wilson, 95 %) / cost: {said}; unedited queries pay for the guard "
-        f"{100 * points:+.1f} points of accuracy, at x{cost:.2f} of the cost",
+        figures=f"flipped / to a dearer arm (Wilson, 95 %) / cost: {said}; unedited "
+        f"queries pay for the guard {100 * points:+.1f} points of accuracy, at "
+        f"x{cost:.2f} of the cost",
         held=harmless <= 1.02
         and wishes <= MOST_BY_WISHES
         and left <= MOST_BY_GADGETS
