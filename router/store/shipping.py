@@ -23,6 +23,8 @@ DELETED_AT_ONCE = 50
 DELETES_A_TURN = 40
 CHECKPOINTED_WAL_BYTES = 1 << 20
 TRUNCATED_WAL_BYTES = 64 << 20
+CHECKPOINT_EVERY_S = 1.0
+"""After one, the next write of a worker begins its log anew, and waits for the disk."""
 
 STAGING = """
 create temporary table staging (kind text, payload jsonb) on commit drop
@@ -111,6 +113,7 @@ class ShippedFile:
         self.path = path
         self._connection = connection
         self._holding = holding
+        self._checkpointed_s = -CHECKPOINT_EVERY_S
 
     @classmethod
     def open(cls, path: Path, holding: Holding | None = None) -> Self | None:
@@ -155,8 +158,10 @@ class ShippedFile:
         deleted = self._delete(now_s)
         size = wal_bytes(self.path)
         idle = not deleted and self.pending()[0] == 0
-        if size > CHECKPOINTED_WAL_BYTES or (idle and size):
+        due = abs(now_s - self._checkpointed_s) >= CHECKPOINT_EVERY_S
+        if due and (size > CHECKPOINTED_WAL_BYTES or (idle and size)):
             self._connection.execute("pragma wal_checkpoint(passive)")
+            self._checkpointed_s = now_s
         if size > TRUNCATED_WAL_BYTES or (idle and size > CHECKPOINTED_WAL_BYTES):
             self._connection.execute("pragma wal_checkpoint(truncate)")
         return deleted
