@@ -2,7 +2,7 @@
 
 A policy learns from 70 % of the cascades; queries of the other 30 % are edited. Gadgets are
 searched with the model in hand, on queries that are not judged, or for each query on itself.
-Bounds were set after seeds 0 to 2 and are judged on others.
+Bounds were set after seed 0 and are judged on others.
 """
 
 from __future__ import annotations
