@@ -112,10 +112,11 @@ def live(
     *,
     days: int = DAYS,
     a_day: int = A_DAY,
+    seed: int = 0,
     say: Callable[[Day], None] = lambda _: None,
 ) -> list[Day]:
-    """Lives through the days from an empty log."""
-    asked, made = _questions(days * a_day), list[Day]()
+    """Lives through the days from an empty log; questions are of this seed and those after it."""
+    asked, made = _questions(days * a_day, seed), list[Day]()
     world = World(market=Market.opened(), asked=slos)
     catalog = Catalog(models=world.market.catalog, arms=world.market.arms)
     with living(dsn, state, slos.beginning, catalog, clock=START, plan=PLAN) as service:
@@ -128,10 +129,10 @@ def live(
     return made
 
 
-def _questions(count: int) -> list[Question]:
+def _questions(count: int, first: int) -> list[Question]:
     """Different questions, of as many seeds as it takes: one seed runs out of easy ones."""
     found: dict[str, Question] = {}
-    for seed in range(count):
+    for seed in range(first, first + count):
         if len(found) >= count:
             break
         found |= {each.text: each for each in questions(min(count, _OF_A_SEED), seed)}
