@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from router.errors import LeadlineError
 from router.execution.deciding import Decider
@@ -20,7 +18,7 @@ from router.gateway.feedback import FeedbackPath
 from router.gateway.guarding import Guard, Handler
 from router.gateway.models import ModelsPath
 from router.gateway.refusals import refusal
-from router.gateway.replies import JSON
+from router.gateway.replies import JSON, Reply
 from router.gateway.streaming import PACE, Pace
 from router.serving.auth import Callers
 from router.serving.outcomes import Outcomes
@@ -47,8 +45,8 @@ class Parts:
     pace: Pace = PACE
 
 
-def application(parts: Parts, settings: Settings) -> Starlette:
-    """The ASGI application."""
+def application(parts: Parts, settings: Settings) -> Router:
+    """The ASGI application: the guard around each path does what middleware would."""
     guard = Guard(
         callers=parts.callers,
         metrics=parts.metrics,
@@ -67,17 +65,17 @@ def application(parts: Parts, settings: Settings) -> Starlette:
     models = ModelsPath(parts.current, parts.tenants)
 
     def path(method: str, at: str, run: Handler) -> Route:
-        return Route(at, guard.around(f"{method} {at}", run), methods=[method])
+        return _Path(at, guard.around(f"{method} {at}", run), methods=[method])
 
-    return Starlette(
+    return Router(
         routes=[
             path("POST", "/v1/chat/completions", chat.answer),
             path("GET", "/v1/models", models.all),
             path("GET", "/v1/models/{name:path}", models.get),
             path("POST", "/v1/feedback", FeedbackPath(parts.outcomes).take),
-            Route("/healthz", _healthy, methods=["GET"]),
+            _Path("/healthz", _healthy, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _no_such_path},
+        default=_no_such_path,
     )
 
 
@@ -85,12 +83,21 @@ async def _healthy(_request: Request) -> Response:
     return Response(b'{"status":"serving"}', headers=JSON)
 
 
-async def _no_such_path(_request: Request, error: Any) -> Response:
-    refused = refusal(
-        LeadlineError(
-            f"{error.detail}; here are POST /v1/chat/completions, GET /v1/models and "
-            "POST /v1/feedback",
-            reason="METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND",
-        )
-    )
-    return Response(refused.body, error.status_code, headers=JSON)
+class _Path(Route):
+    """A path that refuses other methods as all is refused."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers."""
+        if scope["method"] in (self.methods or ()):
+            await self.app(scope, receive, send)
+        else:
+            await _refusing("Method Not Allowed", "METHOD_NOT_ALLOWED").send(send)
+
+
+async def _no_such_path(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await _refusing("Not Found", "NOT_FOUND").send(send)
+
+
+def _refusing(what: str, reason: str) -> Reply:
+    here = "here are POST /v1/chat/completions, GET /v1/models and POST /v1/feedback"
+    return Reply.refusing(refusal(LeadlineError(f"{what}; {here}", reason=reason)))
