@@ -27,6 +27,8 @@ max_locks_per_transaction = 256
 """
 LONGEST_SOCKET_DIRECTORY = 80
 SYSTEM_USER = "embedded_postgres"
+LEAVING_S = 2.0
+"""How long connections that are being closed may take to be gone."""
 
 
 class EmbeddedPostgres:
@@ -66,9 +68,14 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stops the server, unless other processes are connected; a second call does nothing."""
-        if self.pid() is None or self._others_are_connected():
-            return
-        self._run("pg_ctl", "-m", "fast", "-w", "stop")
+        given_up_s = time.monotonic() + LEAVING_S
+        while self.pid() is not None:
+            if not self._others_are_connected():
+                self._run("pg_ctl", "-m", "fast", "-w", "stop")
+                return
+            if time.monotonic() > given_up_s:
+                return
+            time.sleep(0.1)
 
     def pid(self) -> int | None:
         """The process id of the server, or None when it does not run."""

@@ -288,8 +288,8 @@ def test_while_postgres_is_away_puts_go_on_and_memory_stays_flat(
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         big = [decision(query="x" * 20_000) for _ in range(10)]
         for turn in range(400):
-            for record in big:
-                outbox.put(replace(record, key=UUID(int=turn << 64 | record.key.int >> 64)))
+            for place, record in enumerate(big):
+                outbox.put(replace(record, key=UUID(int=turn << 64 | place)))
         deadline = time.monotonic() + 20  # it looks again after a pause of up to 2 s
         while shipper.stats().pending_rows < 500 + 4000:
             assert time.monotonic() < deadline, shipper.stats()
