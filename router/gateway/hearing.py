@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
-from typing import Any, Self
+from typing import Self
 
 from starlette.types import Receive
 
@@ -58,22 +58,29 @@ class Hearing:
             await self._queue.put(error)
 
 
-async def while_there(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
+async def while_there(receive: Receive, work: Awaitable[None]) -> bool:
     """Runs the work until its end, or until the client goes, which cancels it.
 
-    The request's body must have been read. Returns whether the work came to its end.
+    It runs in the task of whoever calls. The request's body must have been read. Returns
+    whether the work came to its end.
     """
-    task = asyncio.ensure_future(work)
     gone = asyncio.create_task(_gone(receive))
-    gone.add_done_callback(lambda _: task.cancel())
     try:
-        await task
-    except asyncio.CancelledError:
-        if gone.done() and not gone.cancelled():
+        async with asyncio.timeout(None) as there:
+
+            def leave(_: asyncio.Task[None]) -> None:
+                there.reschedule(0.0)
+
+            gone.add_done_callback(leave)
+            try:
+                await work
+            finally:
+                gone.remove_done_callback(leave)
+                gone.cancel()
+    except TimeoutError:
+        if there.expired():
             return False
         raise
-    finally:
-        gone.cancel()
     return True
 
 

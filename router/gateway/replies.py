@@ -37,7 +37,9 @@ class Reply:
 
     async def send(self, send: Send) -> None:
         """Sends it."""
-        told = {"x-request-id": uuid4().hex, **JSON, **self.headers}
+        told = {**JSON, **self.headers}
+        if "x-request-id" not in told:
+            told["x-request-id"] = uuid4().hex
         told["content-length"] = str(len(self.body))
         headers = [(name.encode(), text.encode()) for name, text in told.items()]
         await send({"type": START, "status": self.status, "headers": headers})

@@ -97,6 +97,19 @@ async def test_work_ends_with_its_client_and_only_with_it() -> None:
     assert await while_there(sending([], then="nothing"), asyncio.sleep(0))
 
 
+async def test_what_others_cancel_and_what_the_work_raises_is_not_its_clients_going() -> None:
+    async def late() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await while_there(sending([], then="nothing"), late())
+    working = asyncio.create_task(while_there(sending([], then="nothing"), asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
 class Impatient(Connection):
     """A connection that waits for no more than a moment."""
 
