@@ -30,6 +30,9 @@ from router.execution.viewing import view, views
 logging.getLogger("openai").setLevel(logging.WARNING)  # below that it logs prompts
 
 
+OF_THE_MACHINE = "X-Stainless-"
+"""The official client's headers that tell what it runs on, which no answer depends on."""
+
 LEAST_ERROR, LEAST_SERVER_ERROR = 400, 500
 ERRORS: Mapping[int, type[APIStatusError]] = {
     401: AuthenticationError,
@@ -61,10 +64,14 @@ def _creating(client: AsyncOpenAI, connections: Connections, key: Callable[[], s
 
     Those take most of the time of a short call, and of a long answer with
     log-probabilities, token by token. A whole answer goes straight over the client's
-    connections, under its headers.
+    connections, under those of its headers that matter.
     """
     url = f"{client.base_url}chat/completions"
-    usual = {name: said for name, said in client.default_headers.items() if isinstance(said, str)}
+    usual = {
+        name: said
+        for name, said in client.default_headers.items()
+        if isinstance(said, str) and not name.startswith(OF_THE_MACHINE)
+    }
 
     async def create(*, timeout: float, extra_body: Any = None, **told: Any) -> Any:  # noqa: ARG001, ASYNC109 (whoever calls bounds the time)
         content = _json(told | (extra_body or {}))
