@@ -96,3 +96,11 @@ async def test_no_one_at_the_endpoint_is_unreachable() -> None:
         with pytest.raises(BackendFailed, match="unreachable"):
             await ask(backend, endpoint, streams=streams)
     await backend.close()
+
+
+async def test_a_whole_call_tells_nothing_of_this_machine() -> None:
+    async with provider(200, json.dumps(ANSWER).encode()) as (endpoint, heads):
+        backend = OpenAIBackend(endpoint, lambda: "")
+        await ask(backend, endpoint, streams=False)
+        await backend.close()
+    assert "stainless" not in heads[0].lower()
