@@ -3,7 +3,7 @@
 The types are checked beside the tests, which leave a core idle now and then, and are heard
 of where they are wrong; so pytest's closing line closes the output. A process per core takes
 whole files in turn, each process with one thread: idle numeric threads spin, and slow down
-the others.
+the others. What they compile is kept in build/bytecode, whatever the machine's setting is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ CHECKS = (
 TYPES = ("mypy",)
 TESTS = ("pytest", "--cov", "--cov-report=term:skip-covered", "-m", "not promise")
 SPREAD = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "",  # else each of a run's hundreds of processes compiles anew
+    "PYTHONPYCACHEPREFIX": str(Path("build/bytecode").resolve()),
+}
 
 
 def main() -> int:
@@ -72,7 +77,7 @@ def _begun(command: tuple[str, ...], *, heard: bool = False) -> subprocess.Popen
     kept = None if heard else subprocess.PIPE
     return subprocess.Popen(
         [BIN / command[0], *command[1:]],
-        env=os.environ | ONE_THREAD,
+        env=os.environ | ENVIRONMENT,
         text=True,
         stdout=kept,
         stderr=None if heard else subprocess.STDOUT,

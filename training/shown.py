@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router.commands.output import say
-from training.log.sources import Log
+
+if TYPE_CHECKING:
+    from training.log.sources import Log
 
 _RATES = ("sensitivity", "specificity")
 ENERGY = (("energy_wh", "Wh"), ("gco2e", "gCO2e"))
