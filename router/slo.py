@@ -14,6 +14,8 @@ from router.errors import InvalidInput
 
 LATENCY_QUANTILES = (0.5, 0.95, 0.99)
 LONGEST_TEXT = 2_000
+DEFAULT_SLO = "default"
+"""The name that a request without one goes by."""
 
 
 class AccuracyScope(StrEnum):
@@ -49,7 +51,7 @@ class Slo:
     cheapest of those arms is taken.
     """
 
-    name: str = "default"
+    name: str = DEFAULT_SLO
     version: int = 0
     min_accuracy: float | None = None
     min_relative_accuracy: float | None = None

@@ -24,12 +24,12 @@ from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
 from router.serving.paying import Attempt, Paying
-from router.serving.routing import DEFAULT_SLO, Routing
+from router.serving.routing import Routing
 from router.serving.rows import FIGURES, arm_of, dump, predictions, read
 from router.serving.sightings import Reported, Watch, unwatched
 from router.serving.state import Current, State
 from router.serving.tenants import TenantDirectory
-from router.slo import Slo
+from router.slo import DEFAULT_SLO, Slo
 from router.store.seams import Kind, Outbox, Record
 from router.types import Evidence, Identity
 from router.v1.router_pb2 import ContinueRequest, ContinueResponse

@@ -23,12 +23,10 @@ from router.serving.state import Current, State
 from router.serving.surroundings import Surroundings
 from router.serving.telemetry import Metrics
 from router.serving.tenants import NamedSlos
-from router.slo import Slo
+from router.slo import DEFAULT_SLO, Slo
 from router.store.seams import Kind, Outbox, Record
 from router.types import Decision, Identity
 from router.v1.router_pb2 import RouteRequest, RouteResponse
-
-DEFAULT_SLO = "default"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from router.loading import bind, learned, registered
 from router.policy.arms import compute
 from router.policy.embedding import Embedder
 from router.policy.policy import Policy
-from router.slo import Slo
+from router.slo import DEFAULT_SLO, Slo
 from router.types import Catalog, Floats, Mask, PolicyRecord
 from training.evaluation.slices import Facet, facet, label_facets, script_facet, topic_facet
 from training.evaluation.topics import learn
@@ -41,8 +41,6 @@ from training.report.kept import LOOKED, looked_at
 from training.run.stage_results import Interactions, Taught
 from training.scores.covariates import arm_keys
 from training.scores.interactions import Settled
-
-DEFAULT_SLO = "default"
 
 Slos = Mapping[tuple[str, str], Slo]
 """The slos of now, by the names of their tenants and their own."""

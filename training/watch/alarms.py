@@ -8,25 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
-import structlog
-
-from router.errors import Unavailable
 from router.ids import derived_uuid7
 from router.policy.climbing import MARGIN
+from router.slo import DEFAULT_SLO
 from router.store.alarms import AlarmRecord
 from router.store.seams import Tenant
-from router.store.watching import took_too_long
 from training.watch.alarms_kept import Event, Kept
 from training.watch.plan import Stores
+from training.watch.sparing import Log, spared
 from training.watch.telling import ACTOR, Teller
-from training.watch.times import IDLE_WRITE, PAUSE_AFTER_FAILURE, PAUSE_AFTER_TIMEOUT
+from training.watch.times import IDLE_WRITE
 
 EVERY = timedelta(seconds=10)
-DEFAULT_SLO = "default"
-
-Log = structlog.typing.FilteringBoundLogger
 
 
 class AlarmWatch:
@@ -46,19 +42,12 @@ class AlarmWatch:
         if self._due is not None and now < self._due:
             return
         self._due = now + EVERY
-        try:
-            if self.turn(horizon, teller, now):
-                self._due = now
-        except Unavailable as error:
-            if not took_too_long(error):
-                raise
-            self._rest(now + PAUSE_AFTER_TIMEOUT, error.message)
-        except Exception as error:  # noqa: BLE001 (floors must be watched)
-            self._rest(now + PAUSE_AFTER_FAILURE, type(error).__name__)
-            self._log.debug("watching for alarms failed", exc_info=True)
+        turn, rest = partial(self.turn, horizon, teller, now), partial(self._rest, now)
+        if spared(turn, rest, log=self._log, failed="watching for alarms failed"):
+            self._due = now
 
-    def _rest(self, until: datetime, why: str) -> None:
-        self._due = until
+    def _rest(self, now: datetime, pause: timedelta, why: str) -> None:
+        self._due = now + pause
         self._log.error("alarms not watched for a minute", why=why)
 
     def turn(self, horizon: int, teller: Teller, now: datetime) -> bool:

@@ -8,36 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-import structlog
-
-from router.errors import InvalidInput, LeadlineError, Unavailable
+from router.errors import InvalidInput, LeadlineError
 from router.ids import derived_uuid7
 from router.slo import Slo
 from router.store.canaries import LATE, Sides, SideSeen
-from router.store.watching import took_too_long
 from router.types import PolicyRecord
 from training.canary.judge import DEFAULT, Action, Plan, Verdict, judge, told
 from training.watch.canary_counting import Counting
 from training.watch.canary_kept import Kept
 from training.watch.plan import Policies, Stores
 from training.watch.shadow import ShadowWatch
+from training.watch.sparing import Log, spared
 from training.watch.telling import ACTOR, Teller
-from training.watch.times import (
-    IDLE_WRITE,
-    PAUSE_AFTER_FAILURE,
-    PAUSE_AFTER_TIMEOUT,
-    SETTLED_AFTER,
-)
+from training.watch.times import IDLE_WRITE, SETTLED_AFTER
 
 FOLLOWED_AFTER = timedelta(seconds=5)
 """By then every worker has followed a share."""
 
 MOST_SLOS = 10_000
 
-Log = structlog.typing.FilteringBoundLogger
 Event = dict[str, Any]
 
 
@@ -61,18 +54,14 @@ class CanaryWatch:
         """A turn whose failure keeps no floor waiting. Raises Unavailable when Postgres is away."""
         if self._rests_until is not None and now < self._rests_until:
             return
-        try:
+
+        def turn() -> None:
             self.turn(horizon, now)
             self._tell(teller, now)
-        except Unavailable as error:
-            if not took_too_long(error):
-                raise
-            self._rest(now, error.message, pause=PAUSE_AFTER_TIMEOUT)
-        except Exception as error:  # noqa: BLE001 (floors must be watched)
-            self._rest(now, type(error).__name__)
-            self._log.debug("watching a canary failed", exc_info=True)
 
-    def _rest(self, now: datetime, why: str, pause: timedelta = PAUSE_AFTER_FAILURE) -> None:
+        spared(turn, partial(self._rest, now), log=self._log, failed="watching a canary failed")
+
+    def _rest(self, now: datetime, pause: timedelta, why: str) -> None:
         self._rests_until = now + pause
         self._log.error("canary not watched for a minute", why=why)
 

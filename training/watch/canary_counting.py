@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from router.policy.canary import chance_of, place_of
@@ -53,7 +54,7 @@ class Counting:
         """
         if row.promise is None:
             return True
-        guarded = _is_guarded(row)
+        guarded = _is_guarded(row.promise)
         is_canary = row.policy_version == self.version
         name = f"{tenant_id}/{row.slo_name}/"
         guards[f"{name}{is_canary}"] = guarded
@@ -87,11 +88,8 @@ class Counting:
         return chance_of(place, shares[-1], shares[:-1])
 
 
-def _is_guarded(row: SideSeen) -> bool:
+def _is_guarded(promise: Mapping[str, Any]) -> bool:
     """Whether the safe arm was taken for want of a certificate, or since outcomes broke it."""
-    promise = row.promise
-    if promise is None:
-        return False
     return promise.get("value_usd") is None or promise.get("monitor") == "broken"
 
 
@@ -105,7 +103,7 @@ def _under_floor(seen: Seen, row: SideSeen, slo: Slo | None) -> Seen:
     """
     if row.promise is None or slo is None:
         return seen
-    if _is_guarded(row):
+    if _is_guarded(row.promise):
         return replace(seen, cost_usd=None)
     if seen.canary or slo.min_accuracy is None or seen.score is None:
         return seen

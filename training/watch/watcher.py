@@ -12,12 +12,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import structlog
-
-from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError, Unavailable
+from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError
 from router.policy.climbing import MARGIN
 from router.store.promise_seams import MonitorRecord
-from router.store.watching import took_too_long
 from training.canary.judge import DEFAULT
 from training.canary.judge import Plan as CanaryPlan
 from training.watch.alarms import AlarmWatch
@@ -26,13 +23,12 @@ from training.watch.certifying import Cut, Subject, inputs, looks_of, write_up
 from training.watch.due import fits, going_on, grown, is_news
 from training.watch.monitoring import Event, Kept, kept_of, record_of
 from training.watch.plan import Plan, Policies, Stores, Watched, read_beside, read_plan
+from training.watch.sparing import Log, spared
 from training.watch.telling import ACTOR, Teller
-from training.watch.times import PAUSE_AFTER_FAILURE, PAUSE_AFTER_TIMEOUT, SETTLED_AFTER
+from training.watch.times import PAUSE_AFTER_FAILURE, SETTLED_AFTER
 
 MOST_LOOKS = 1_000
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-
-Log = structlog.typing.FilteringBoundLogger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,21 +134,15 @@ class Watcher:
 
     def _guarded(self, watched: Watched, work: Callable[[], Any], now: datetime) -> Any:
         """What the work returns; a failure that is this slo's alone keeps no other waiting."""
+        rest = partial(self._rest, watched, now)
         try:
-            return work()
+            return spared(
+                work, rest, log=self._log, failed="watching failed", passing=(LeadlineError,)
+            )
         except Conflict:
             self._revisions = None
         except InvalidInput as error:
-            self._rest(watched, now, error.message)
-        except Unavailable as error:
-            if not took_too_long(error):
-                raise
-            self._rest(watched, now, error.message, pause=PAUSE_AFTER_TIMEOUT)
-        except LeadlineError:
-            raise
-        except Exception as error:  # noqa: BLE001 (other slos must be watched)
-            self._rest(watched, now, type(error).__name__)
-            self._log.debug("watching failed", exc_info=True)
+            rest(PAUSE_AFTER_FAILURE, error.message)
         return None
 
     def _follow(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> list[Event]:
@@ -264,9 +254,7 @@ class Watcher:
             said=record.body["message"],
         )
 
-    def _rest(
-        self, watched: Watched, now: datetime, why: str, pause: timedelta = PAUSE_AFTER_FAILURE
-    ) -> None:
+    def _rest(self, watched: Watched, now: datetime, pause: timedelta, why: str) -> None:
         """Leaves an slo alone for a while that could not be watched."""
         self._resting[watched.name] = now + pause
         tenant, slo = watched.name
