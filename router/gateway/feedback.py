@@ -7,14 +7,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Send
 
+from router.clients.values import OutcomeReport
 from router.errors import InvalidInput
 from router.gateway.asking import read_as
 from router.gateway.body import read_json
 from router.gateway.guarding import Exchange
 from router.gateway.replies import Reply
 from router.gateway.writing import read_completion_id
+from router.serving import fields
 from router.serving.outcomes import Outcomes
-from router.v1.router_pb2 import ReportOutcomeRequest
 
 
 class _Feedback(BaseModel):
@@ -45,7 +46,7 @@ class FeedbackPath:
         return 200
 
 
-def _report(given: _Feedback) -> ReportOutcomeRequest:
+def _report(given: _Feedback) -> OutcomeReport:
     if bool(given.completion_id) == bool(given.decision_id):
         raise InvalidInput(
             "name a completion_id or a decision_id, one of both", field="decision_id"
@@ -54,8 +55,8 @@ def _report(given: _Feedback) -> ReportOutcomeRequest:
     if given.completion_id:
         identifier, attempt = read_completion_id(given.completion_id, "completion_id")
         decision_id = str(identifier)
-    return ReportOutcomeRequest(
-        request_id=given.request_id,
+    return OutcomeReport(
+        request_id=fields.optional_uuid(given.request_id, "request_id"),
         decision_id=decision_id,
         attempt=attempt,
         score=given.score,

@@ -17,9 +17,9 @@ from router.serving.messages import (
     slo_of,
 )
 from router.serving.rehearsing import WINDOW, Rehearsals
-from router.serving.rows import arm_message
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
+from router.serving.wire import arm_message
 from router.store.seams import CatalogStore, Registry, Slos
 from router.types import Identity, PolicyRecord
 from router.v1 import catalog_pb2, policies_pb2, slos_pb2

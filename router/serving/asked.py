@@ -1,4 +1,4 @@
-"""What a Route request asks, as values: parsed once, at the edge."""
+"""What a request to route asks, as values: checked the same by whichever door it came."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from router.errors import InvalidInput, NotFound
-from router.serving.fields import clean, labels, optional, optional_uuid, short
+from router.serving.fields import clean, labels, optional_uuid, short
 from router.types import Bounds, Capability, Query
-from router.v1.router_pb2 import Needs, RouteRequest
 
 NO_BOUNDS, WILLING = Bounds(), Bounds(may_continue=True)
-_NOTHING: frozenset[Capability] = frozenset()
+NO_NEEDS: frozenset[Capability] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
 class Asked:
     """One request to route. `request` is what the log keeps of it, to ask the same again.
 
-    `explain` asks for an explanation beside the decision, which it does not change.
+    `explain` asks for an explanation beside the decision, which it does not change. The same
+    request has the same `digest`, and no other one.
     """
 
     request_id: UUID | None
@@ -36,37 +38,59 @@ class Asked:
     explain: bool
 
 
-def asked(message: RouteRequest, *, arms: Collection[str], max_query_bytes: int) -> Asked:
-    """Reads a request. Raises InvalidInput, or NotFound for arms that the catalog lacks."""
-    text = clean(_text(message))
-    _check_size(text, max_query_bytes)
-    needs, context_tokens = _needs(message.needs) if message.HasField("needs") else (_NOTHING, 0)
-    bounds = _bounds(message, arms)
+def asked(
+    text: str,
+    *,
+    request_id: str = "",
+    slo: str = "",
+    subject: str = "",
+    conversation_id: str = "",
+    labelled: Mapping[str, str] | None = None,
+    bounds: Bounds = NO_BOUNDS,
+    needs: frozenset[Capability] = NO_NEEDS,
+    context_tokens: int = 0,
+    explain: bool = False,
+    digest: bytes | None = None,
+) -> Asked:
+    """What was said, checked; the digest is of all that, unless one is given.
+
+    Raises InvalidInput. What a worker's state and settings have to say is left to `check`.
+    """
+    _check_said(text, context_tokens)
+    kept = _kept(bounds, needs, context_tokens)
+    said = (text, request_id, slo, subject, conversation_id, labelled, kept, explain)
     return Asked(
-        request_id=optional_uuid(message.request_id, "request_id"),
-        digest=hashlib.sha256(message.SerializeToString(deterministic=True)).digest(),
-        query=Query(text=text, needs=needs, needs_context_tokens=context_tokens),
-        slo_name=short(message.slo, "slo", 128),
+        request_id=optional_uuid(request_id, "request_id"),
+        digest=digest or _digest(said),
+        query=Query(text=clean(text), needs=needs, needs_context_tokens=context_tokens),
+        slo_name=short(slo, "slo", 128),
         bounds=bounds,
-        subject=short(message.subject, "subject", 256),
-        conversation_id=short(message.conversation_id, "conversation_id", 256),
-        labels=labels(message.labels) if message.labels else {},
-        request=_kept(bounds, needs, context_tokens),
-        explain=message.explain,
+        subject=short(subject, "subject", 256),
+        conversation_id=short(conversation_id, "conversation_id", 256),
+        labels=labels(labelled) if labelled else {},
+        request=kept,
+        explain=explain,
     )
 
 
-def _text(message: RouteRequest) -> str:
-    text = (
-        "\n".join(f"{each.role}: {each.content}" for each in message.chat.messages if each.content)
-        if message.WhichOneof("query") == "chat"
-        else message.text
-    )
+def _check_said(text: str, context_tokens: int) -> None:
     if not text or text.isspace():
         raise InvalidInput(
             "the query has no text; send text, or chat messages with content", reason="QUERY_EMPTY"
         )
-    return text
+    if context_tokens < 0:
+        raise InvalidInput(f"{context_tokens} is negative", field="needs.context_tokens")
+
+
+def _digest(said: tuple[Any, ...]) -> bytes:
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def check(question: Asked, *, arms: Collection[str], max_query_bytes: int) -> None:
+    """Raises InvalidInput for too large a query, and NotFound for arms that the catalog lacks."""
+    _check_size(question.query.text, max_query_bytes)
+    _check_arms("allowed_arms", question.bounds.allowed_arms, arms)
+    _check_arms("excluded_arms", question.bounds.excluded_arms, arms)
 
 
 def _check_size(text: str, most: int) -> None:
@@ -78,29 +102,7 @@ def _check_size(text: str, most: int) -> None:
         )
 
 
-def _needs(needs: Needs) -> tuple[frozenset[Capability], int]:
-    if needs.context_tokens < 0:
-        raise InvalidInput(f"{needs.context_tokens} is negative", field="needs.context_tokens")
-    named = frozenset(each for each in Capability if getattr(needs, each.value))
-    return named, needs.context_tokens
-
-
-def _bounds(message: RouteRequest, arms: Collection[str]) -> Bounds:
-    allowed, excluded = message.allowed_arms, message.excluded_arms
-    bounded = message.HasField("max_cost_usd") or message.HasField("max_latency_s")
-    if not (allowed or excluded or bounded or message.compute_budget):
-        return WILLING if message.may_continue else NO_BOUNDS
-    return Bounds(
-        max_cost_usd=optional(message, "max_cost_usd"),
-        max_latency_s=optional(message, "max_latency_s"),
-        compute_budget=message.compute_budget,
-        allowed_arms=_named("allowed_arms", allowed, arms),
-        excluded_arms=_named("excluded_arms", excluded, arms),
-        may_continue=message.may_continue,
-    )
-
-
-def _named(field: str, keys: Collection[str], arms: Collection[str]) -> frozenset[str]:
+def _check_arms(field: str, keys: Collection[str], arms: Collection[str]) -> None:
     for key in keys:
         if key not in arms:
             raise NotFound(
@@ -108,11 +110,10 @@ def _named(field: str, keys: Collection[str], arms: Collection[str]) -> frozense
                 "list them with 'leadline arms list'",
                 reason="ARM_NOT_FOUND",
             )
-    return frozenset(keys)
 
 
 def _kept(bounds: Bounds, needs: frozenset[Capability], context_tokens: int) -> Mapping[str, Any]:
-    if bounds is NO_BOUNDS and not needs and not context_tokens:
+    if not needs and not context_tokens and bounds == NO_BOUNDS:
         return {}
     kept = {
         "max_cost_usd": bounds.max_cost_usd,

@@ -25,15 +25,13 @@ from router.serving.decisions import Decisions, Row, attempt_id
 from router.serving.outcomes import attempt_number
 from router.serving.paying import Attempt, Paying
 from router.serving.routing import Routing
-from router.serving.rows import FIGURES, arm_of, dump, predictions, read
+from router.serving.rows import FIGURES, arm_of, dump, read
 from router.serving.sightings import Reported, Watch, unwatched
 from router.serving.state import Current, State
 from router.serving.tenants import TenantDirectory
 from router.slo import DEFAULT_SLO, Slo
 from router.store.seams import Kind, Outbox, Record
 from router.types import Evidence, Identity
-from router.v1.router_pb2 import ContinueRequest, ContinueResponse
-from router.v1.router_pb2 import Evidence as EvidenceMessage
 
 
 class Continuing:
@@ -57,20 +55,20 @@ class Continuing:
         self._paying, self._watch = Paying(wallets), watch
         self._conversations = Conversations() if conversations is None else conversations
 
-    async def go_on(self, request: ContinueRequest, caller: Identity) -> ContinueResponse:
-        """The reply, once the attempt is in the outbox; the same evidence again: the same reply.
+    async def go_on(
+        self, decision_id: UUID, number: int, evidence: Evidence, caller: Identity
+    ) -> Row:
+        """The attempt's row, once it is in the outbox; the same evidence again: the same row.
 
         Raises NotFound for a decision of another tenant, InvalidInput for an attempt that
         was not asked for, and Conflict for other evidence of an attempt that has ended.
         """
-        decision_id = fields.uuid(request.decision_id, "decision_id")
-        fields.optional_uuid(request.request_id, "request_id")
         self._decisions.ours(caller.tenant_id, decision_id)
-        number = attempt_number(request.attempt, MAX_ATTEMPTS - 1)
-        evidence = _evidence(request.evidence)
+        attempt_number(number, MAX_ATTEMPTS - 1)
+        evidence = _checked(evidence)
         ended = await self._ended(caller.tenant_id, decision_id, number)
         if ended is not None:
-            return self._reply(_same(ended, evidence))
+            return _same(ended, evidence)
         decision = await self._decisions.decision(caller.tenant_id, decision_id)
         before = await self._before(caller.tenant_id, decision_id, number)
         slo = await self.slo_of(decision, caller.tenant_id)
@@ -83,7 +81,7 @@ class Continuing:
             evidence=evidence,
         )
         await self._paying.ready(attempt, slo, self._current.state.policy.table)
-        return self._reply(self._log(attempt, before, slo))
+        return self._log(attempt, before, slo)
 
     async def _ended(self, tenant_id: UUID, decision_id: UUID, number: int) -> Row | None:
         """What was said of the attempt already.
@@ -207,20 +205,6 @@ class Continuing:
             return None, "the budget is used up" if spent else "no other arm may be run"
         return step, "the policy has learnt no evidence" if step is None else step.reason
 
-    def _reply(self, row: Row) -> ContinueResponse:
-        key, evidence = row["next_arm"], row["evidence"]
-        reply = ContinueResponse(
-            keep=row["keep"],
-            attempt=evidence["best"] if key is None else row["attempt"] + 1,
-            accuracy=row["accuracy"],
-            reason=row["reason"],
-        )
-        if key is not None:
-            predicted = {name: [value] for name, value in evidence["next"].items()}
-            arms = self._current.state.arms
-            reply.next.CopyFrom(predictions({"arms": [key], **predicted}, [0], arms)[0])
-        return reply
-
 
 def _reported(attempt: Attempt, row: Row) -> Reported:
     """What the attempt shows of its backend."""
@@ -250,14 +234,17 @@ def _other_evidence(number: int) -> Conflict:
     )
 
 
-def _evidence(message: EvidenceMessage) -> Evidence:
+def _checked(evidence: Evidence) -> Evidence:
+    """The evidence. Raises InvalidInput that names the field."""
     return Evidence(
-        confidence=fields.finite(message, "confidence"),
-        verifier_score=fields.share(message, "verifier_score"),
-        output_tokens=fields.count(message, "output_tokens"),
-        cost_usd=fields.amount(message, "cost_usd"),
-        latency_s=fields.amount(message, "latency_s"),
-        time_to_first_token_s=fields.amount(message, "time_to_first_token_s"),
+        confidence=fields.finite(evidence.confidence, "confidence"),
+        verifier_score=fields.share(evidence.verifier_score, "verifier_score"),
+        output_tokens=fields.count(evidence.output_tokens, "output_tokens"),
+        cost_usd=fields.amount(evidence.cost_usd, "cost_usd"),
+        latency_s=fields.amount(evidence.latency_s, "latency_s"),
+        time_to_first_token_s=fields.amount(
+            evidence.time_to_first_token_s, "time_to_first_token_s"
+        ),
     )
 
 

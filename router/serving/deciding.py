@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan, nan
+from typing import Any
 from uuid import UUID
 
+import numpy as np
+
+from router.clients.values import OutcomeReport
 from router.errors import LeadlineError, NotFound
 from router.execution.calls import Failure, Message
 from router.execution.deciding import Planned, Report, Request, Routed, Verdict
+from router.execution.local import conversation
 from router.execution.reading import text_of
+from router.serving.asked import Asked, asked
 from router.serving.budgets import Wallets
 from router.serving.continuing import Continuing
+from router.serving.door import Door
 from router.serving.outcomes import Outcomes
-from router.serving.rows import arm_of, predictions
+from router.serving.rows import Row, arm_of
 from router.serving.standing_in import StandingIn
 from router.serving.state import Current
 from router.serving.telemetry import Logger
 from router.types import Arm, Evidence, Identity, Model
-from router.v1 import router_pb2 as pb
 
-Route = Callable[[pb.RouteRequest, Identity], Awaitable[pb.RouteResponse]]
+Figures = Mapping[str, Any]
+
+PLANNED = ("accuracy", "cost_usd", "latency_p50_s")
+"""The figures that an execution goes by."""
+
+_arm = lru_cache(1 << 12)(arm_of)
 
 NO_TEXT = "(no text)"
 """What is decided about where messages have images alone."""
@@ -34,59 +47,49 @@ class Deciding:
     """What a worker decides with, for any caller."""
 
     current: Current
-    route: Route
+    door: Door
     continuing: Continuing
     standing_in: StandingIn
     outcomes: Outcomes
     wallets: Wallets
     log: Logger
 
-    def of(self, caller: Identity, message: pb.RouteRequest | None = None) -> ServedDecider:
-        """The decider of one caller: about `message`, or about what an execution asks."""
-        return ServedDecider(self, caller, message)
+    def of(self, caller: Identity, question: Asked | None = None) -> ServedDecider:
+        """The decider of one caller: about `question`, or about what an execution asks."""
+        return ServedDecider(self, caller, question)
 
 
 class ServedDecider:
     """The Decider of a caller that the worker knows."""
 
-    def __init__(self, parts: Deciding, caller: Identity, message: pb.RouteRequest | None) -> None:
-        self._parts, self._caller, self._message = parts, caller, message
+    def __init__(self, parts: Deciding, caller: Identity, question: Asked | None) -> None:
+        self._parts, self._caller, self._question = parts, caller, question
 
     async def route(self, request: Request) -> Routed:
         """As Decider says."""
-        message = message_of(request) if self._message is None else self._message
-        response = await self._parts.route(message, self._caller)
+        question = self._question or question_of(request)
+        row = await self._parts.door.decide(question, self._caller)
         return Routed(
-            decision_id=UUID(response.decision_id),
-            first=self._planned(response.chosen),
-            reason=response.reason,
-            should_continue=response.should_continue,
+            decision_id=_identifier(row["decision_id"]),
+            first=self._planned(row["arm"], _expected(row)),
+            reason=row["reason"],
+            should_continue=row["should_continue"],
         )
 
     async def go_on(self, decision_id: UUID, attempt: int, evidence: Evidence) -> Verdict:
         """As Decider says; where Continue has no word, the answer is kept."""
-        request = pb.ContinueRequest(
-            decision_id=str(decision_id),
-            attempt=attempt,
-            evidence=pb.Evidence(
-                confidence=evidence.confidence,
-                verifier_score=evidence.verifier_score,
-                output_tokens=evidence.output_tokens,
-                cost_usd=evidence.cost_usd,
-                latency_s=evidence.latency_s,
-                time_to_first_token_s=evidence.time_to_first_token_s,
-            ),
-        )
+        going_on = self._parts.continuing.go_on
         try:
-            reply = await self._parts.continuing.go_on(request, self._caller)
+            row = await going_on(decision_id, attempt, evidence, self._caller)
         except LeadlineError as error:
             self._parts.log.warning("not continued", decision_id=decision_id, reason=error.reason)
             return Verdict(following=None, best=attempt, accuracy=0.0, reason=error.message)
+        keep = row["next_arm"] is None
         return Verdict(
-            following=None if reply.keep else self._planned(reply.next),
-            best=reply.attempt if reply.keep else attempt,
-            accuracy=reply.accuracy,
-            reason=reply.reason,
+            following=None if keep else self._following(row),
+            best=row["evidence"]["best"] if keep else attempt,
+            accuracy=row["accuracy"],
+            reason=row["reason"],
         )
 
     def leave(self, decision_id: UUID, attempt: int) -> None:
@@ -100,11 +103,7 @@ class ServedDecider:
         except LeadlineError as error:
             self._parts.log.warning("no stand-in", decision_id=decision_id, reason=error.reason)
             return None
-        if row is None:
-            return None
-        figures = {name: [value] for name, value in row["evidence"]["next"].items()}
-        arms = self._parts.current.state.arms
-        return self._planned(predictions({"arms": [row["next_arm"]], **figures}, [0], arms)[0])
+        return None if row is None else self._following(row)
 
     async def report(self, decision_id: UUID, report: Report) -> None:
         """As Decider says; an answer is given even where its outcome cannot be logged."""
@@ -119,15 +118,18 @@ class ServedDecider:
                 reason=error.reason,
             )
 
-    def _planned(self, message: pb.Prediction) -> Planned:
-        arm = arm_of(message.arm.key)
-        known = message.HasField("latency_p50_s")
+    def _following(self, row: Row) -> Planned:
+        """The arm that follows the attempt of a row."""
+        return self._planned(row["next_arm"], row["evidence"]["next"])
+
+    def _planned(self, key: str, figures: Figures) -> Planned:
+        arm = _arm(key)
         return Planned(
             arm=arm,
             model=self._model(arm),
-            accuracy=message.accuracy,
-            cost_usd=message.cost_usd,
-            latency_s=message.latency_p50_s if known else None,
+            accuracy=_known(figures, "accuracy") or 0.0,
+            cost_usd=_known(figures, "cost_usd") or 0.0,
+            latency_s=_known(figures, "latency_p50_s"),
         )
 
     def _model(self, arm: Arm) -> Model:
@@ -140,44 +142,49 @@ class ServedDecider:
             ) from None
 
 
-def message_of(request: Request) -> pb.RouteRequest:
-    """The Route request that an execution makes."""
-    bounds = request.bounds
-    message = pb.RouteRequest(
+def question_of(request: Request) -> Asked:
+    """What an execution asks. Raises InvalidInput."""
+    return asked(
+        text_asked(request.task.messages),
         request_id=request.request_id,
         slo=request.slo,
         subject=request.subject,
         conversation_id=request.conversation_id,
-        labels=request.labels,
-        compute_budget=bounds.compute_budget,
-        allowed_arms=sorted(bounds.allowed_arms),
-        excluded_arms=sorted(bounds.excluded_arms),
-        needs=pb.Needs(
-            context_tokens=request.needs_context_tokens,
-            **{str(need): True for need in request.needs},
-        ),
-        max_cost_usd=bounds.max_cost_usd,
-        max_latency_s=bounds.max_latency_s,
-        may_continue=bounds.may_continue,
+        labelled=request.labels,
+        bounds=request.bounds,
+        needs=request.needs,
+        context_tokens=request.needs_context_tokens,
     )
-    put_query(message, request.task.messages)
-    return message
 
 
-def put_query(message: pb.RouteRequest, messages: Sequence[Message]) -> None:
-    """Says what is decided about: the text of one message alone, or the conversation's."""
-    texts = [(str(each.get("role", "")), text_of(each.get("content"))) for each in messages]
-    if not any(text.strip() for _, text in texts):
-        message.text = NO_TEXT if texts else ""
-    elif len(texts) == 1:
-        message.text = texts[0][1]
-    else:
-        message.chat.messages.extend(pb.Message(role=role, content=text) for role, text in texts)
+def text_asked(messages: tuple[Message, ...]) -> str:
+    """What is decided about: the text of one message alone, or the conversation's."""
+    if any(text_of(each.get("content")).strip() for each in messages):
+        return conversation(messages)
+    return NO_TEXT if messages else ""
 
 
-def _outcome(decision_id: UUID, report: Report) -> pb.ReportOutcomeRequest:
-    return pb.ReportOutcomeRequest(
-        decision_id=str(decision_id),
+def _identifier(value: UUID | str) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def _expected(row: Row) -> Figures:
+    """What is expected of the arm that a decision's row names."""
+    predicted = row["predictions"] or {"arms": [row["arm"]]}
+    place = predicted["arms"].index(row["arm"])
+    return {name: predicted[name][place] for name in PLANNED if name in predicted}
+
+
+def _known(figures: Figures, name: str) -> float | None:
+    """A figure as replies tell it; None where nobody knows it."""
+    value = figures.get(name)
+    known = nan if value is None else float(np.float32(value))
+    return None if isnan(known) else known
+
+
+def _outcome(decision_id: UUID, report: Report) -> OutcomeReport:
+    return OutcomeReport(
+        decision_id=decision_id,
         attempt=report.attempt,
         score=report.score,
         source=report.source or REPORTED,

@@ -1,4 +1,4 @@
-"""Reads fields off the wire: a value, or InvalidInput that names the field."""
+"""Checks what was sent, field by field: a value, or InvalidInput that names the field."""
 
 from __future__ import annotations
 
@@ -62,31 +62,28 @@ def optional(message: Any, field: str) -> Any:
     return getattr(message, field) if message.HasField(field) else None
 
 
-def amount(message: Any, field: str) -> float | None:
-    """An optional finite number that is not negative."""
-    value = optional(message, field)
+def amount(value: float | None, field: str) -> float | None:
+    """A finite number that is not negative, or None."""
     if value is not None and not 0 <= value < math.inf:
         raise InvalidInput(f"{value} is not a number from 0 up", field=field)
     return None if value is None else float(value)
 
 
-def count(message: Any, field: str) -> int | None:
-    """An optional whole number that is not negative."""
-    value = amount(message, field)
-    return None if value is None else int(value)
+def count(value: float | None, field: str) -> int | None:
+    """A whole number that is not negative, or None."""
+    known = amount(value, field)
+    return None if known is None else int(known)
 
 
-def share(message: Any, field: str) -> float | None:
-    """An optional number in [0, 1]."""
-    value = optional(message, field)
+def share(value: float | None, field: str) -> float | None:
+    """A number in [0, 1], or None."""
     if value is not None and not 0 <= value <= 1:
         raise InvalidInput(f"{value} is not between 0 and 1", field=field)
     return None if value is None else float(value)
 
 
-def finite(message: Any, field: str) -> float | None:
-    """An optional finite number."""
-    value = optional(message, field)
+def finite(value: float | None, field: str) -> float | None:
+    """A finite number, or None."""
     if value is not None and not math.isfinite(value):
         raise InvalidInput(f"{value} is not a finite number", field=field)
     return None if value is None else float(value)
@@ -102,10 +99,10 @@ def span(message: Any, field: str, usual: timedelta) -> timedelta:
     return timedelta(seconds=given.seconds, microseconds=given.nanos / 1_000)
 
 
-def time(message: Any, field: str, now: datetime) -> datetime:
-    """An optional time between the years 2000 and 2100; unset is `now`."""
+def time(message: Any, field: str) -> datetime | None:
+    """An optional time between the years 2000 and 2100."""
     if not message.HasField(field):
-        return now
+        return None
     seconds = getattr(message, field).seconds
     if not 946_684_800 <= seconds < 4_102_444_800:
         raise InvalidInput("is not between the years 2000 and 2100", field=field)

@@ -16,20 +16,20 @@ from typing import Protocol
 
 from router.errors import LeadlineError
 from router.serving.routing import Waiting
-from router.v1.router_pb2 import RouteResponse
+from router.serving.rows import Row
 
 MOST_TOGETHER = 16
 QUIET_TURNS = 40  # about 0.3 ms: gRPC hands calls over one by one, some turns apart
 PATIENT_EVERY = 8
 
-Answer = asyncio.Future[RouteResponse]
+Answer = asyncio.Future[Row]
 
 
 class Answering(Protocol):
     """Answers requests together."""
 
-    def answer(self, waiting: Sequence[Waiting]) -> list[RouteResponse | LeadlineError]:
-        """A reply or an error for each, in their order."""
+    def answer(self, waiting: Sequence[Waiting]) -> list[Row | LeadlineError]:
+        """A decision's row or an error for each, in their order."""
         ...
 
 
@@ -42,8 +42,8 @@ class Gathering:
         self._sizes = deque([MOST_TOGETHER], maxlen=PATIENT_EVERY)
         self._groups = 0
 
-    async def route(self, waiting: Waiting) -> RouteResponse:
-        """The reply, once the decision is in the outbox. Raises what `answer` says."""
+    async def route(self, waiting: Waiting) -> Row:
+        """The decision's row, once the decision is in the outbox. Raises what `answer` says."""
         loop = asyncio.get_running_loop()
         answer: Answer = loop.create_future()
         self._waiting.append((waiting, answer))
@@ -75,7 +75,7 @@ class Gathering:
         for (_, answer), result in zip(now, self._results([each for each, _ in now]), strict=True):
             _settle(answer, result)
 
-    def _results(self, waiting: list[Waiting]) -> Sequence[RouteResponse | Exception]:
+    def _results(self, waiting: list[Waiting]) -> Sequence[Row | Exception]:
         """What `answer` gives; a fault that it meets stays with the request that has it."""
         try:
             return self._routing.answer(waiting)
@@ -85,7 +85,7 @@ class Gathering:
             return [self._results([each])[0] for each in waiting]
 
 
-def _settle(answer: Answer, result: RouteResponse | Exception) -> None:
+def _settle(answer: Answer, result: Row | Exception) -> None:
     if answer.done():  # the caller went away
         return
     if isinstance(result, Exception):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
+import orjson
+
+from router.clients.values import OutcomeReport
 from router.errors import InvalidInput
 from router.execution.calls import Failure
 from router.ids import derived_uuid7, time_of
@@ -16,7 +19,6 @@ from router.serving.rows import dump
 from router.serving.sightings import Reported, Watch, unwatched
 from router.store.seams import Kind, Outbox, Record
 from router.types import Identity
-from router.v1.router_pb2 import ReportOutcomeRequest
 
 MOST_ATTEMPT = 99
 
@@ -36,20 +38,20 @@ class Outcomes:
         self._outbox, self._decisions, self._clock = outbox, decisions, clock
         self._watch, self._wallets = watch, wallets
 
-    def report(self, request: ReportOutcomeRequest, caller: Identity) -> UUID:
+    def report(self, told: OutcomeReport, caller: Identity, digest: bytes | None = None) -> UUID:
         """The outcome's id, once it is in the outbox.
 
-        It follows from the request_id and the report: the same report twice counts once.
-        Raises NotFound for a decision that this tenant was not given.
+        It follows from the request_id and the report's digest, which is of its fields unless
+        one is given: the same report twice counts once. Raises InvalidInput, and NotFound for
+        a decision that this tenant was not given.
         """
-        decision_id = fields.uuid(request.decision_id, "decision_id")
+        decision_id, request_id = fields.uuid(str(told.decision_id), "decision_id"), told.request_id
         self._decisions.ours(caller.tenant_id, decision_id)
-        request_id = fields.optional_uuid(request.request_id, "request_id")
-        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        digest = digest or hashlib.sha256(orjson.dumps(told)).digest()
         outcome_id = derived_uuid7(
             time_of(decision_id), caller.tenant_id.hex, str(request_id or ""), digest.hex()
         )
-        row = self._row(request, caller.tenant_id, decision_id, outcome_id)
+        row = self._row(told, caller.tenant_id, decision_id, outcome_id)
         self._outbox.put(
             Record(
                 kind=Kind.OUTCOME,
@@ -60,36 +62,36 @@ class Outcomes:
                 row=row,
             )
         )
-        self._show(request, caller.tenant_id, decision_id)
-        self._spend(request, caller.tenant_id, decision_id)
+        self._show(told, caller.tenant_id, decision_id)
+        self._spend(told, caller.tenant_id, decision_id)
         return outcome_id
 
-    def _spend(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
+    def _spend(self, told: OutcomeReport, tenant_id: UUID, decision_id: UUID) -> None:
         """Counts what the attempt cost against its budgets."""
-        cost_usd = fields.amount(request, "cost_usd")
+        cost_usd = fields.amount(told.cost_usd, "cost_usd")
         if cost_usd is not None:
-            self._wallets.spent(tenant_id, decision_id, request.attempt, cost_usd)
+            self._wallets.spent(tenant_id, decision_id, told.attempt, cost_usd)
 
-    def _show(self, request: ReportOutcomeRequest, tenant_id: UUID, decision_id: UUID) -> None:
+    def _show(self, told: OutcomeReport, tenant_id: UUID, decision_id: UUID) -> None:
         """Says what the attempt shows of its backend; a refusal shows what the query was like."""
-        if request.error == Failure.REFUSED:
+        if told.error == Failure.REFUSED:
             return
         self._watch(
             Reported(
                 tenant_id=tenant_id,
                 decision_id=decision_id,
-                attempt=request.attempt,
+                attempt=told.attempt,
                 now_s=self._clock().timestamp(),
-                latency_s=fields.amount(request, "latency_s"),
-                failed=bool(request.error),
-                first_token_s=fields.amount(request, "time_to_first_token_s"),
-                output_tokens=fields.count(request, "output_tokens"),
+                latency_s=fields.amount(told.latency_s, "latency_s"),
+                failed=bool(told.error),
+                first_token_s=fields.amount(told.time_to_first_token_s, "time_to_first_token_s"),
+                output_tokens=fields.count(told.output_tokens, "output_tokens"),
             )
         )
 
     def _row(
         self,
-        request: ReportOutcomeRequest,
+        told: OutcomeReport,
         tenant_id: UUID,
         decision_id: UUID,
         outcome_id: UUID,
@@ -100,17 +102,19 @@ class Outcomes:
                 "decided_at": time_of(decision_id),
                 "outcome_id": outcome_id,
                 "decision_id": decision_id,
-                "occurred_at": fields.time(request, "occurred_at", self._clock()),
-                "attempt": attempt_number(request.attempt, MOST_ATTEMPT),
-                "score": fields.share(request, "score"),
-                "source": fields.short(request.source, "source", 64) or "unspecified",
-                "cost_usd": fields.amount(request, "cost_usd"),
-                "input_tokens": fields.count(request, "input_tokens"),
-                "output_tokens": fields.count(request, "output_tokens"),
-                "latency_s": fields.amount(request, "latency_s"),
-                "time_to_first_token_s": fields.amount(request, "time_to_first_token_s"),
-                "confidence": fields.finite(request, "confidence"),
-                "error": fields.short(request.error, "error", 4_000) or None,
+                "occurred_at": told.occurred_at or self._clock(),
+                "attempt": attempt_number(told.attempt, MOST_ATTEMPT),
+                "score": fields.share(told.score, "score"),
+                "source": fields.short(told.source, "source", 64) or "unspecified",
+                "cost_usd": fields.amount(told.cost_usd, "cost_usd"),
+                "input_tokens": fields.count(told.input_tokens, "input_tokens"),
+                "output_tokens": fields.count(told.output_tokens, "output_tokens"),
+                "latency_s": fields.amount(told.latency_s, "latency_s"),
+                "time_to_first_token_s": fields.amount(
+                    told.time_to_first_token_s, "time_to_first_token_s"
+                ),
+                "confidence": fields.finite(told.confidence, "confidence"),
+                "error": fields.short(told.error, "error", 4_000) or None,
             }
         )
 

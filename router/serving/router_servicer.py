@@ -11,15 +11,24 @@ from uuid import UUID
 from router.errors import InvalidInput, LeadlineError, NotFound
 from router.ids import time_of
 from router.serving import fields
+from router.serving.asked import Asked
 from router.serving.continuing import Continuing
 from router.serving.decisions import Decisions
+from router.serving.door import Door
 from router.serving.edge import Rpc
-from router.serving.gathering import MOST_TOGETHER, Gathering
 from router.serving.outcomes import Outcomes
-from router.serving.routing import Routing, Waiting
-from router.serving.rows import predictions, reply
+from router.serving.rows import Row
 from router.serving.state import Current
-from router.serving.tenants import NamedSlos, TenantDirectory
+from router.serving.wire import (
+    ArmMessages,
+    continued,
+    digest,
+    evidence,
+    outcome,
+    predictions,
+    question,
+    reply,
+)
 from router.types import Identity
 from router.v1 import router_pb2 as pb
 
@@ -36,22 +45,20 @@ class RouterServicer:
         self,
         *,
         current: Current,
-        routing: Routing,
+        door: Door,
         continuing: Continuing,
         outcomes: Outcomes,
         decisions: Decisions,
-        tenants: TenantDirectory,
     ) -> None:
-        self._current, self._routing, self._continuing = current, routing, continuing
-        self._gathering = Gathering(routing)
-        self._outcomes, self._decisions, self._tenants = outcomes, decisions, tenants
+        self._current, self._door, self._continuing = current, door, continuing
+        self._outcomes, self._decisions = outcomes, decisions
 
     def rpcs(self) -> list[Rpc]:
         """The methods."""
         return [
             Rpc(name=SERVICE + "Route", request=pb.RouteRequest, run=self.route),
             Rpc(name=SERVICE + "RouteBatch", request=pb.RouteBatchRequest, run=self.route_batch),
-            Rpc(name=SERVICE + "Continue", request=pb.ContinueRequest, run=self._continuing.go_on),
+            Rpc(name=SERVICE + "Continue", request=pb.ContinueRequest, run=self.go_on),
             Rpc(name=SERVICE + "ReportOutcome", request=pb.ReportOutcomeRequest, run=self.report),
             Rpc(
                 name=SERVICE + "ReportOutcomes",
@@ -64,53 +71,41 @@ class RouterServicer:
 
     async def route(self, request: pb.RouteRequest, caller: Identity) -> pb.RouteResponse:
         """Route."""
-        slos = self._tenants.slos(caller.tenant_id)
-        if slos is None:
-            slos = await self._tenants.load_slos(caller.tenant_id)
-        waiting = self._routing.read(request, caller, slos)
-        await self._routing.ready(waiting)
-        return await self._gathering.route(waiting)
+        row = await self._door.decide(question(request), caller)
+        return reply(row, self._current.state.arms)
 
     async def route_batch(
         self, request: pb.RouteBatchRequest, caller: Identity
     ) -> pb.RouteBatchResponse:
-        """RouteBatch, some at a time; other calls have their turn in between."""
+        """RouteBatch."""
         if len(request.requests) > MOST_REQUESTS:
             raise InvalidInput(
                 f"there are {len(request.requests)}, more than {MOST_REQUESTS}; send them in parts",
                 field="requests",
             )
-        slos = self._tenants.slos(caller.tenant_id)
-        if slos is None:
-            slos = await self._tenants.load_slos(caller.tenant_id)
-        read = [await self._ready(each, caller, slos) for each in request.requests]
-        waiting = [each for each in read if isinstance(each, Waiting)]
-        answers = []
-        for start in range(0, len(waiting), MOST_TOGETHER):
-            answers += self._routing.answer(waiting[start : start + MOST_TOGETHER])
-            await asyncio.sleep(0)
-        answered = iter(answers)
-        return pb.RouteBatchResponse(
-            results=[
-                _result(next(answered) if isinstance(each, Waiting) else each) for each in read
-            ]
-        )
+        found = await self._door.decide_many([_read(each) for each in request.requests], caller)
+        arms = self._current.state.arms
+        return pb.RouteBatchResponse(results=[_result(each, arms) for each in found])
 
-    async def _ready(
-        self, request: pb.RouteRequest, caller: Identity, slos: NamedSlos
-    ) -> Waiting | LeadlineError:
-        try:
-            waiting = self._routing.read(request, caller, slos)
-            await self._routing.ready(waiting)
-        except LeadlineError as error:
-            return error
-        return waiting
+    async def go_on(self, request: pb.ContinueRequest, caller: Identity) -> pb.ContinueResponse:
+        """Continue."""
+        fields.optional_uuid(request.request_id, "request_id")
+        row = await self._continuing.go_on(
+            fields.uuid(request.decision_id, "decision_id"),
+            request.attempt,
+            evidence(request.evidence),
+            caller,
+        )
+        return continued(row, self._current.state.arms)
 
     async def report(
         self, request: pb.ReportOutcomeRequest, caller: Identity
     ) -> pb.ReportOutcomeResponse:
         """ReportOutcome."""
-        return pb.ReportOutcomeResponse(outcome_id=str(self._outcomes.report(request, caller)))
+        return pb.ReportOutcomeResponse(outcome_id=str(self._report(request, caller)))
+
+    def _report(self, request: pb.ReportOutcomeRequest, caller: Identity) -> UUID:
+        return self._outcomes.report(outcome(request), caller, digest(request))
 
     async def report_many(
         self, requests: AsyncIterator[pb.ReportOutcomeRequest | InvalidInput], caller: Identity
@@ -121,7 +116,7 @@ class RouterServicer:
             try:
                 if isinstance(request, InvalidInput):
                     raise request
-                self._outcomes.report(request, caller)
+                self._report(request, caller)
                 summary.accepted += 1
             except LeadlineError as error:
                 summary.refused_count += 1
@@ -171,7 +166,14 @@ def _outcome(row: Mapping[str, Any]) -> pb.OutcomeRecord:
     return record
 
 
-def _result(answer: pb.RouteResponse | LeadlineError) -> pb.RouteResult:
+def _read(request: pb.RouteRequest) -> Asked | LeadlineError:
+    try:
+        return question(request)
+    except LeadlineError as error:
+        return error
+
+
+def _result(answer: Row | LeadlineError, arms: ArmMessages) -> pb.RouteResult:
     if isinstance(answer, LeadlineError):
         return pb.RouteResult(error=pb.RouteError(reason=answer.reason, message=answer.message))
-    return pb.RouteResult(response=answer)
+    return pb.RouteResult(response=reply(answer, arms))

@@ -1,4 +1,4 @@
-"""Route: from a request to a decision in the outbox, and its reply."""
+"""Route: from a request to a decision in the outbox, whose row is the reply."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from router.pipeline import Case, decide_many
 from router.policy.canary import unit_of
 from router.policy.explain import LEAST_ROWS, explain
 from router.policy.policy import Predicted
-from router.serving.asked import Asked, asked
+from router.serving.asked import Asked, check
 from router.serving.clock import Clock, utc_now
 from router.serving.grouping import Group, joined
-from router.serving.rows import alternatives, decision_row, dump, read, reply
+from router.serving.rows import Row, alternatives, decision_row, dump, read
 from router.serving.state import Current, State
 from router.serving.surroundings import Surroundings
 from router.serving.telemetry import Metrics
@@ -26,7 +26,6 @@ from router.serving.tenants import NamedSlos
 from router.slo import DEFAULT_SLO, Slo
 from router.store.seams import Kind, Outbox, Record
 from router.types import Decision, Identity
-from router.v1.router_pb2 import RouteRequest, RouteResponse
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,10 +67,9 @@ class Routing:
         self._without_slo = Slo(exploration_rate=exploration_rate)
         self._surroundings, self._clock = surroundings, clock
 
-    def read(self, request: RouteRequest, caller: Identity, slos: NamedSlos) -> Waiting:
-        """The request as values. Raises InvalidInput, or NotFound for arms there are not."""
-        arms = self._current.state.arms
-        question = asked(request, arms=arms, max_query_bytes=self._max_query_bytes)
+    def take(self, question: Asked, caller: Identity, slos: NamedSlos) -> Waiting:
+        """The request, which may be answered. Raises what `check` does."""
+        check(question, arms=self._current.state.arms, max_query_bytes=self._max_query_bytes)
         return Waiting(question=question, caller=caller, slos=slos)
 
     async def ready(self, waiting: Waiting) -> None:
@@ -81,8 +79,8 @@ class Routing:
             tenant_id, table = waiting.caller.tenant_id, self._current.state.policy.table
             await self._surroundings.ready(tenant_id, slo, table, waiting.question)
 
-    def answer(self, waiting: Sequence[Waiting]) -> list[RouteResponse | LeadlineError]:
-        """The replies, once all decisions are in the outbox; they share one state.
+    def answer(self, waiting: Sequence[Waiting]) -> list[Row | LeadlineError]:
+        """The decisions' rows, once all are in the outbox; they share one state.
 
         A request_id that was answered before gets the same decision again, and Conflict
         (REQUEST_ID_REUSED) in its place when it came with another body.
@@ -99,8 +97,8 @@ class Routing:
 
     def _try(
         self, waiting: Sequence[Waiting], places: Sequence[int], state: State, now: datetime
-    ) -> dict[int, RouteResponse | LeadlineError]:
-        """The canary's replies at their places; none where it fails, which ends it here."""
+    ) -> dict[int, Row | LeadlineError]:
+        """The canary's rows at their places; none where it fails, which ends it here."""
         if not places or state.canary is None:
             return {}
         try:
@@ -114,14 +112,14 @@ class Routing:
 
     def _answer(
         self, waiting: Sequence[Waiting], state: State, now: datetime
-    ) -> list[RouteResponse | LeadlineError]:
-        """The replies of one policy."""
+    ) -> list[Row | LeadlineError]:
+        """The rows of one policy."""
         predicted = state.policy.predict([each.question.query.text for each in waiting])
         drafts = self._drafts(waiting, predicted, state, now)
         made = [draft for draft in drafts if isinstance(draft, _Draft)]
         stored = iter(self._store(made))
         return [
-            self._reply(draft, next(stored), state, now) if isinstance(draft, _Draft) else draft
+            self._said(draft, next(stored), now) if isinstance(draft, _Draft) else draft
             for draft in drafts
         ]
 
@@ -152,19 +150,19 @@ class Routing:
         predicted: Sequence[Predicted],
         state: State,
         now: datetime,
-    ) -> list[_Draft | RouteResponse | LeadlineError]:
+    ) -> list[_Draft | Row | LeadlineError]:
         """A draft of each decision, or what stands in its place.
 
         Requests that an slo, bounds and conditions are the same for are decided together;
         where budgets are, each is decided alone, since it leaves less to the next.
         """
-        drafts: dict[int, _Draft | RouteResponse | LeadlineError] = {}
+        drafts: dict[int, _Draft | Row | LeadlineError] = {}
         groups: list[Group] = []
         for place, (each, known) in enumerate(zip(waiting, predicted, strict=True)):
             try:
                 group = self._group(each, state, now)
             except LeadlineError as error:
-                drafts[place] = self._instead(each, error, state)
+                drafts[place] = self._instead(each, error)
                 continue
             case = self._case(each, known, now)
             if group.slo.has_budgets:
@@ -198,7 +196,7 @@ class Routing:
 
     def _decide(
         self, group: Group, waiting: Sequence[Waiting], state: State
-    ) -> dict[int, _Draft | RouteResponse | LeadlineError]:
+    ) -> dict[int, _Draft | Row | LeadlineError]:
         """The drafts of a group by their places."""
         slo, conditions = group.slo, group.conditions
         value_usd = state.value_usd(slo, conditions.promise)
@@ -215,7 +213,7 @@ class Routing:
         state: State,
         known: Predicted,
         value_usd: float | None,
-    ) -> _Draft | RouteResponse | LeadlineError:
+    ) -> _Draft | Row | LeadlineError:
         """A decision with its row, set aside for; where it may not be, what stands for it."""
         try:
             if isinstance(decided, Infeasible):
@@ -223,15 +221,13 @@ class Routing:
             draft = self._written(waiting, decided, state, known, value_usd)
             self._surroundings.reserve(waiting.caller.tenant_id, decided, state.policy.table)
         except LeadlineError as error:
-            return self._instead(waiting, error, state)
+            return self._instead(waiting, error)
         return draft
 
-    def _instead(
-        self, waiting: Waiting, error: LeadlineError, state: State
-    ) -> RouteResponse | LeadlineError:
+    def _instead(self, waiting: Waiting, error: LeadlineError) -> Row | LeadlineError:
         """What the same request got earlier, or else the error."""
         earlier = self._earlier(waiting.question, waiting.caller.tenant_id)
-        return error if earlier is None else reply(read(earlier.row), state.arms)
+        return error if earlier is None else read(earlier.row)
 
     def _written(
         self,
@@ -250,19 +246,20 @@ class Routing:
         record = self._record(question, tenant_id, decision.decision_id, dump(row))
         return _Draft(question=question, decision=decision, row=row, record=record)
 
-    def _reply(
-        self, draft: _Draft, stored: Record | LeadlineError, state: State, now: datetime
-    ) -> RouteResponse | LeadlineError:
+    def _said(
+        self, draft: _Draft, stored: Record | LeadlineError, now: datetime
+    ) -> Row | LeadlineError:
+        """The row that is in the outbox for a draft: its own, or that of the same request."""
         tenant_id = draft.record.tenant_id
         if stored is not draft.record:
             self._surroundings.withdrawn(tenant_id, draft.decision)
         if isinstance(stored, LeadlineError):
             return stored
         if stored is not draft.record:
-            return reply(read(stored.row), state.arms)
+            return read(stored.row)
         self._surroundings.logged(tenant_id, draft.question, draft.decision, now)
         self._metrics.decided(draft.decision)
-        return reply(draft.row, state.arms)
+        return draft.row
 
     def _record(self, question: Asked, tenant_id: UUID, identifier: UUID, row: bytes) -> Record:
         return Record(

@@ -1,43 +1,28 @@
-"""Decisions as rows of their table, and rows as replies: what was logged is what was said."""
+"""Decisions as rows of their table: what is logged is what is said."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import isnan
 from operator import attrgetter
 from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
 import orjson
-from google.protobuf.json_format import ParseDict
 
 from router.conditions import Reason
 from router.explanation import Explanation
 from router.serving.asked import Asked
 from router.slo import Slo
 from router.types import Arm, Decision, Floats, Predictions, read_param
-from router.v1 import catalog_pb2, router_pb2
 
 FIGURES = tuple(Predictions.__slots__)
 """The arrays of `predictions`, in this order."""
 
 _figures = attrgetter(*FIGURES)
 
-_STATUS = {
-    "met": router_pb2.SLO_STATUS_MET,
-    "best_effort": router_pb2.SLO_STATUS_BEST_EFFORT,
-    "no_slo": router_pb2.SLO_STATUS_NO_SLO,
-}
-_SOURCE = {
-    "learned": router_pb2.POLICY_SOURCE_LEARNED,
-    "static": router_pb2.POLICY_SOURCE_STATIC,
-    "import": router_pb2.POLICY_SOURCE_IMPORT,
-}
-
-ArmMessages = Mapping[str, catalog_pb2.Arm]
 Row = Mapping[str, Any]
 
 
@@ -128,69 +113,6 @@ def read(row: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", orjson.loads(row))
 
 
-def reply(row: Row, arms: ArmMessages) -> router_pb2.RouteResponse:
-    """The reply that a decision's row stands for.
-
-    `arms` are the messages of the catalog's arms; an arm that has left it is read off its key.
-    Imported history has no predictions.
-    """
-    predicted = row["predictions"] or {"arms": [row["arm"]], "alternatives": []}
-    picked = [predicted["arms"].index(row["arm"]), *predicted["alternatives"]]
-    chosen, *others = predictions(predicted, picked, arms)
-    explained, conditions = row.get("explanation"), row.get("conditions") or {}
-    promise = conditions.get("promise", {})
-    return router_pb2.RouteResponse(
-        decision_id=str(row["decision_id"]),
-        chosen=chosen,
-        difficulty=row["difficulty"],
-        propensity=row["propensity"],
-        alternatives=others,
-        slo_status=_STATUS.get(row["slo_status"], router_pb2.SLO_STATUS_UNSPECIFIED),
-        reason=row["reason"],
-        policy_version=row["policy_version"],
-        policy_source=_SOURCE[row["policy_source"]],
-        should_continue=row["should_continue"],
-        slo_version=row["slo_version"],
-        input_tokens=row["input_tokens"],
-        explanation=ParseDict(explained, router_pb2.Explanation()) if explained else None,
-        certificate_id=promise.get("certificate_id", ""),
-        monitor=promise.get("monitor", ""),
-        novelty=row.get("novelty"),
-        reasons=[router_pb2.Reason(**reason) for reason in row.get("reasons") or ()],
-        gco2e=predicted.get("gco2e", 0.0),
-    )
-
-
-def predictions(
-    predicted: Mapping[str, Any], picked: Sequence[int], arms: ArmMessages
-) -> list[router_pb2.Prediction]:
-    """The messages of the arms at these places of a row's predictions."""
-    keys: Sequence[str] = predicted["arms"]
-    unknown = [None] * len(keys)
-    table = np.array([predicted.get(name, unknown) for name in FIGURES], np.float32)
-    columns = table[:, picked].T.tolist()
-    return [
-        _prediction(arms.get(keys[index]) or arm_message(arm_of(keys[index])), figures)
-        for index, figures in zip(picked, columns, strict=True)
-    ]
-
-
-def _prediction(arm: catalog_pb2.Arm, figures: Sequence[float]) -> router_pb2.Prediction:
-    """`figures` are one arm's, as FIGURES orders them; NaN, which nobody knows, stays unset."""
-    accuracy, low, high, cost_usd, p50_s, p95_s, p99_s, _output_tokens, energy_wh = figures
-    return router_pb2.Prediction(
-        arm=arm,
-        accuracy=0.0 if isnan(accuracy) else accuracy,
-        accuracy_low=0.0 if isnan(low) else low,
-        accuracy_high=0.0 if isnan(high) else high,
-        cost_usd=0.0 if isnan(cost_usd) else cost_usd,
-        latency_p50_s=None if isnan(p50_s) else p50_s,
-        latency_p95_s=None if isnan(p95_s) else p95_s,
-        latency_p99_s=None if isnan(p99_s) else p99_s,
-        energy_wh=0.0 if isnan(energy_wh) else energy_wh,
-    )
-
-
 def alternatives(decision: Decision, value_usd: float | None, most: int = 3) -> list[int]:
     """Indices of the other feasible arms, the next best first.
 
@@ -204,13 +126,6 @@ def alternatives(decision: Decision, value_usd: float | None, most: int = 3) -> 
     loss[choice.index] = np.inf
     order: list[int] = loss.argsort(kind="stable")[:most].tolist()
     return [index for index in order if loss[index] < np.inf]
-
-
-def arm_message(arm: Arm) -> catalog_pb2.Arm:
-    """The arm on the wire."""
-    message = catalog_pb2.Arm(model=arm.model, strategy=str(arm.strategy), key=arm.key)
-    message.params.update(dict(arm.params))
-    return message
 
 
 def arm_of(key: str) -> Arm:

@@ -20,6 +20,7 @@ from router.serving.continuing import Continuing
 from router.serving.conversations import Conversations
 from router.serving.deciding import Deciding
 from router.serving.decisions import Decisions
+from router.serving.door import Door
 from router.serving.edge import Rpc
 from router.serving.execution_servicer import ExecutionServicer
 from router.serving.foretelling import by_certificates
@@ -104,13 +105,13 @@ def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
         conversations=conversations,
     )
     outcomes = Outcomes(stores.outbox, decisions, watch=room.backends.report, wallets=room.wallets)
+    door = Door(routing, room.tenants)
     router = RouterServicer(
         current=current,
-        routing=routing,
+        door=door,
         continuing=continuing,
         outcomes=outcomes,
         decisions=decisions,
-        tenants=room.tenants,
     )
     standing_in = StandingIn(
         current=current,
@@ -121,7 +122,7 @@ def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
     )
     deciding = Deciding(
         current=current,
-        route=router.route,
+        door=door,
         continuing=continuing,
         standing_in=standing_in,
         outcomes=outcomes,

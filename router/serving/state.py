@@ -10,7 +10,7 @@ from router.conditions import Promise
 from router.policy.canary import place_of
 from router.policy.policy import Policy
 from router.policy.worth import worth
-from router.serving.rows import arm_message
+from router.serving.wire import arm_message
 from router.slo import Slo
 from router.types import Catalog
 from router.v1 import catalog_pb2

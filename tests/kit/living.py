@@ -17,8 +17,10 @@ import psycopg
 from prometheus_client import CollectorRegistry
 
 from router.bundle.signing import SigningKey
+from router.clients.values import OutcomeReport
 from router.conditions import MonitorState
 from router.errors import LeadlineError
+from router.serving.asked import asked
 from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
 from router.serving.outcomes import Outcomes
@@ -28,6 +30,7 @@ from router.serving.server import Room, furnish
 from router.serving.stores import open_stores
 from router.serving.surroundings import Surroundings
 from router.serving.telemetry import logger
+from router.serving.wire import reply
 from router.settings import Settings
 from router.slo import Slo
 from router.store.catalog import PostgresCatalog
@@ -103,25 +106,23 @@ class Living:
         """Decides for queries that arrive together, as Route does."""
         slos = {self.slo.name: self.slo}
         waiting = [
-            self.routing.read(
-                pb.RouteRequest(text=text, slo=self.slo.name, request_id=str(each)),
-                self.caller,
-                slos,
+            self.routing.take(
+                asked(text, slo=self.slo.name, request_id=str(each)), self.caller, slos
             )
             for text, each in zip(texts, ids, strict=True)
         ]
         found = []
-        for reply in self.routing.answer(waiting):
-            if isinstance(reply, LeadlineError):
-                raise reply
-            found.append(reply)
+        for row in self.routing.answer(waiting):
+            if isinstance(row, LeadlineError):
+                raise row
+            found.append(reply(row, {}))
         return found
 
-    def report(self, reply: pb.RouteResponse, answered: Answered) -> None:
+    def report(self, decided: pb.RouteResponse, answered: Answered) -> None:
         """Says what came of a decision, as ReportOutcome does."""
         self.outcomes.report(
-            pb.ReportOutcomeRequest(
-                decision_id=reply.decision_id,
+            OutcomeReport(
+                decision_id=decided.decision_id,
                 score=answered.score,
                 source="exact",
                 cost_usd=answered.cost_usd,

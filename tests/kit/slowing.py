@@ -29,7 +29,6 @@ from router.slo import Slo
 from router.store.memory import MemoryOutbox
 from router.store.seams import Kind, Record
 from router.types import Bounds, Catalog, Decision, Floats, Mask, Query, SloStatus
-from router.v1.router_pb2 import RouteRequest
 
 START_S = 1_800_000_000.0
 TENANT = UUID(int=7)
@@ -117,7 +116,7 @@ class _Host:
         self.board = Board(sightings, exchange, Metrics(CollectorRegistry()), logger())
         state = State.of(world.policy, world.catalog)
         self.keys = state.keys
-        self.asked = asked(RouteRequest(text="x"), arms=state.arms, max_query_bytes=100)
+        self.asked = asked("x")
 
     def catch_up(self, now_s: float) -> None:
         """Reports what has ended, and turns the board as often as its thread would have."""

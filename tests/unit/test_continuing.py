@@ -16,6 +16,7 @@ from router.bundle.loader import load_archive
 from router.conditions import Conversation
 from router.errors import Conflict, InvalidInput, LeadlineError, Unavailable
 from router.loading import bind, learned
+from router.serving.asked import asked
 from router.serving.continuing import Continuing
 from router.serving.conversations import Conversations
 from router.serving.decisions import Decisions
@@ -24,9 +25,10 @@ from router.serving.state import Current, State
 from router.serving.telemetry import Metrics
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
+from router.serving.wire import continued
 from router.store.memory import MemoryLog, MemoryOutbox, MemoryPromises, MemorySlos, MemoryTenants
 from router.store.seams import Log
-from router.types import Identity, Role
+from router.types import Evidence, Identity, Role
 from router.v1 import router_pb2 as pb
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
@@ -75,19 +77,15 @@ class Replica:
         )
 
     def route(self, conversation_id: str = "") -> str:
-        asked = pb.RouteRequest(text="Prove it.", conversation_id=conversation_id)
-        waiting = self.routing.read(asked, CALLER, {})
-        (reply,) = self.routing.answer([waiting])
-        assert not isinstance(reply, LeadlineError)
-        return reply.decision_id
+        question = asked("Prove it.", conversation_id=conversation_id)
+        (row,) = self.routing.answer([self.routing.take(question, CALLER, {})])
+        assert not isinstance(row, LeadlineError)
+        return str(row["decision_id"])
 
     def go_on(self, decision_id: str, attempt: int, confidence: float) -> pb.ContinueResponse:
-        request = pb.ContinueRequest(
-            decision_id=decision_id,
-            attempt=attempt,
-            evidence=pb.Evidence(confidence=confidence, cost_usd=1e-3, output_tokens=7),
-        )
-        return asyncio.run(self.continuing.go_on(request, CALLER))
+        evidence = Evidence(confidence=confidence, cost_usd=1e-3, output_tokens=7)
+        going_on = self.continuing.go_on(UUID(decision_id), attempt, evidence, CALLER)
+        return continued(asyncio.run(going_on), {})
 
 
 @pytest.fixture(scope="module")

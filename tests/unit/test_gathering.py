@@ -9,7 +9,7 @@ from typing import cast
 from router.errors import LeadlineError
 from router.serving.gathering import MOST_TOGETHER, PATIENT_EVERY, QUIET_TURNS, Gathering
 from router.serving.routing import Waiting
-from router.v1.router_pb2 import RouteResponse
+from router.serving.rows import Row
 
 
 class Groups:
@@ -18,10 +18,10 @@ class Groups:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def answer(self, waiting: Sequence[Waiting]) -> list[RouteResponse | LeadlineError]:
-        """Replies that say how many were there."""
+    def answer(self, waiting: Sequence[Waiting]) -> list[Row | LeadlineError]:
+        """Rows that say how many were there."""
         self.sizes.append(len(waiting))
-        return [RouteResponse(policy_version=len(waiting)) for _ in waiting]
+        return [{"policy_version": len(waiting)} for _ in waiting]
 
 
 async def _turns(gathering: Gathering, count: int = 1) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from router.bundle.embedder import load_embedder
 from router.bundle.loader import load_archive
+from router.clients.values import OutcomeReport
 from router.errors import LeadlineError
 from router.loading import bind, learned
+from router.serving.asked import WILLING, asked
 from router.serving.budgets import Wallets
 from router.serving.continuing import Continuing
 from router.serving.decisions import Decisions
@@ -23,6 +25,7 @@ from router.serving.state import Current, State
 from router.serving.telemetry import Metrics, logger
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
+from router.serving.wire import continued, reply
 from router.slo import Slo
 from router.store.costs import MemoryCosts
 from router.store.memory import (
@@ -33,7 +36,7 @@ from router.store.memory import (
     MemorySlos,
     MemoryTenants,
 )
-from router.types import Identity, Query, Role
+from router.types import Evidence, Identity, Query, Role
 from router.v1 import router_pb2 as pb
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
@@ -78,17 +81,17 @@ class Worker:
         self.outcomes = Outcomes(outbox, decisions, wallets=self.wallets)
 
     async def route(self) -> pb.RouteResponse:
-        request = pb.RouteRequest(text="Prove it.", slo="chat", may_continue=True)
-        waiting = self.routing.read(request, CALLER, {"chat": self.slo})
+        question = asked("Prove it.", slo="chat", bounds=WILLING)
+        waiting = self.routing.take(question, CALLER, {"chat": self.slo})
         await self.routing.ready(waiting)
-        (reply,) = self.routing.answer([waiting])
-        assert not isinstance(reply, LeadlineError)
-        return reply
+        (row,) = self.routing.answer([waiting])
+        assert not isinstance(row, LeadlineError)
+        return reply(row, {})
 
     async def go_on(self, decision_id: str, attempt: int) -> pb.ContinueResponse:
-        evidence = pb.Evidence(confidence=0.0, cost_usd=1e-4, output_tokens=7)
-        request = pb.ContinueRequest(decision_id=decision_id, attempt=attempt, evidence=evidence)
-        return await self.continuing.go_on(request, CALLER)
+        evidence = Evidence(confidence=0.0, cost_usd=1e-4, output_tokens=7)
+        row = await self.continuing.go_on(UUID(decision_id), attempt, evidence, CALLER)
+        return continued(row, {})
 
     def reserved_usd(self) -> float:
         """What attempts that run may still cost, by what is leased and not spent."""
@@ -123,7 +126,7 @@ def test_what_continue_names_is_reserved_and_what_is_reported_takes_its_place(
         assert await rich.go_on(first.decision_id, 0) == step
         spent_usd = 1e-4
         assert rich.reserved_usd() - spent_usd > step.next.cost_usd
-        told = pb.ReportOutcomeRequest(decision_id=first.decision_id, attempt=1, cost_usd=2e-4)
+        told = OutcomeReport(decision_id=first.decision_id, attempt=1, cost_usd=2e-4)
         for _ in range(2):
             rich.outcomes.report(told, CALLER)
         assert rich.reserved_usd() == pytest.approx(spent_usd + 2e-4, abs=1e-9)

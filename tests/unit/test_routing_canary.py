@@ -20,6 +20,7 @@ from router.serving.state import Current, State
 from router.serving.telemetry import Metrics
 from router.serving.tenants import TenantDirectory
 from router.serving.threads import Threads
+from router.serving.wire import question, reply
 from router.store.memory import MemoryOutbox, MemoryPromises, MemorySlos, MemoryTenants
 from router.types import Identity, Role
 from router.v1 import router_pb2 as pb
@@ -71,11 +72,11 @@ class Place:
         )
 
     def ask(self, *requests: pb.RouteRequest) -> list[pb.RouteResponse]:
-        waiting = [self.routing.read(request, CALLER, {}) for request in requests]
+        waiting = [self.routing.take(question(each), CALLER, {}) for each in requests]
         found = []
-        for reply in self.routing.answer(waiting):
-            assert not isinstance(reply, LeadlineError), reply
-            found.append(reply)
+        for row in self.routing.answer(waiting):
+            assert not isinstance(row, LeadlineError), row
+            found.append(reply(row, self.current.state.arms))
         return found
 
 
@@ -89,9 +90,9 @@ def test_each_request_is_answered_in_its_place_by_the_policy_of_its_side() -> No
     assert 5 < sum(inside) < 55
     assert [reply.policy_version for reply in replies] == [1 + each for each in inside]
     alone = Place(policy(2))
-    for reply, request in list(zip(replies, requests(), strict=True))[:8]:
+    for said, request in list(zip(replies, requests(), strict=True))[:8]:
         [again] = alone.ask(request)
-        assert (again.chosen, again.reason) == (reply.chosen, reply.reason)
+        assert (again.chosen, again.reason) == (said.chosen, said.reason)
 
 
 def test_a_request_that_is_sent_again_gets_its_decision_whatever_the_share_is_by_then() -> None:

@@ -14,7 +14,7 @@ from router.bundle.loader import load_archive
 from router.errors import InvalidInput, NotFound
 from router.execution.backend import BackendFailed, backend_failed
 from router.execution.backends import Backends, Guards
-from router.execution.calls import Call, Completion, Failure, Message
+from router.execution.calls import Call, Completion, Failure
 from router.execution.deciding import Request
 from router.execution.executor import Executor, final
 from router.execution.keys import Keys
@@ -22,10 +22,10 @@ from router.execution.scripted import ScriptedBackend, saying
 from router.loading import bind, learned
 from router.serving.budgets import Wallets
 from router.serving.continuing import Continuing
-from router.serving.deciding import Deciding, message_of
+from router.serving.deciding import Deciding, text_asked
 from router.serving.decisions import Decisions, attempt_id
+from router.serving.door import Door
 from router.serving.outcomes import Outcomes
-from router.serving.router_servicer import RouterServicer
 from router.serving.routing import Routing
 from router.serving.rows import read
 from router.serving.sightings import Reported
@@ -46,7 +46,6 @@ from router.store.memory import (
 )
 from router.store.seams import Kind
 from router.types import Bounds, Catalog, Identity, Role
-from router.v1.router_pb2 import RouteRequest
 from tests.kit.bundles import TRUSTED
 from tests.kit.execution import Answering, request
 from tests.kit.policies import catalog
@@ -98,14 +97,6 @@ class Worker:
         )
         self.seen: list[Reported] = []
         outcomes = Outcomes(self.outbox, decisions, watch=self.seen.append, wallets=wallets)
-        router = RouterServicer(
-            current=current,
-            routing=routing,
-            continuing=continuing,
-            outcomes=outcomes,
-            decisions=decisions,
-            tenants=tenants,
-        )
         standing_in = StandingIn(
             current=current,
             outbox=self.outbox,
@@ -115,7 +106,7 @@ class Worker:
         )
         self.deciding = Deciding(
             current=current,
-            route=router.route,
+            door=Door(routing, tenants),
             continuing=continuing,
             standing_in=standing_in,
             outcomes=outcomes,
@@ -250,10 +241,7 @@ def test_what_is_decided_about_is_the_text_of_one_message_or_the_conversation() 
     one = {"role": "user", "content": [{"type": "text", "text": "See"}, image]}
     two = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
 
-    def message(*said: Message) -> RouteRequest:
-        return message_of(Request(task=replace(request().task, messages=said)))
-
-    assert message(one).text == "See"
-    assert message({"role": "user", "content": [image]}).text == "(no text)"
-    roles = [each.role for each in message(one, two).chat.messages]
-    assert roles == ["user", "assistant"]
+    assert text_asked((one,)) == "See"
+    assert text_asked(({"role": "user", "content": [image]},)) == "(no text)"
+    assert text_asked((one, two, one)) == "user: See\nuser: See"
+    assert text_asked(()) == ""

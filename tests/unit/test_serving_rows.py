@@ -21,10 +21,10 @@ from router.policy.explain import explain
 from router.policy.policy import Policy, static_policy
 from router.policy.worth import worth
 from router.requested import again
-from router.serving.asked import asked
 from router.serving.messages import arm_from, slo_of
-from router.serving.rows import alternatives, arm_message, arm_of, decision_row, dump, read, reply
+from router.serving.rows import alternatives, arm_of, decision_row, dump, read
 from router.serving.state import State
+from router.serving.wire import arm_message, question, reply
 from router.slo import Slo
 from router.types import Arm, Bounds, Decision, PolicySource, Predictions, Query
 from router.v1.router_pb2 import Needs, RouteRequest
@@ -45,7 +45,7 @@ REQUEST = RouteRequest(
     needs=Needs(json=True, context_tokens=100),
     may_continue=True,
 )
-ASKED = asked(REQUEST, arms=STATE.arms, max_query_bytes=1_000)
+ASKED = question(REQUEST)
 
 
 @cache
@@ -135,11 +135,11 @@ def test_a_logged_request_asks_the_same_again() -> None:
 
 def test_a_caller_who_is_willing_to_continue_is_so_after_each_attempt() -> None:
     for request in (RouteRequest(text="x", may_continue=True), REQUEST):
-        question = asked(request, arms=STATE.arms, max_query_bytes=1_000)
-        assert question.bounds.may_continue
-        stored = {"query": "x", "input_tokens": 1, "request": question.request}
-        assert again(stored)[1] == question.bounds
-    plain = asked(RouteRequest(text="x"), arms=STATE.arms, max_query_bytes=1_000)
+        willing = question(request)
+        assert willing.bounds.may_continue
+        stored = {"query": "x", "input_tokens": 1, "request": willing.request}
+        assert again(stored)[1] == willing.bounds
+    plain = question(RouteRequest(text="x"))
     assert not plain.bounds.may_continue
     assert plain.request == {}
 
