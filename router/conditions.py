@@ -25,12 +25,14 @@ class Promise:
     """What is certified of an slo's floor under the policy that serves.
 
     `value_usd` is the value of a correct answer that a decision maximises with; None where
-    nothing is certified, so that the decision takes the safe side.
+    nothing is certified, so that the decision takes the safe side. `fallen` are models that
+    outcomes show to be less accurate than they were measured.
     """
 
     certificate_id: str
     value_usd: float | None
     monitor: MonitorState = MonitorState.HOLDING
+    fallen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +92,18 @@ class Conditions:
         """Reads what `to_mapping` wrote; None is nothing out of the ordinary."""
         known = dict(value or {})
         if "promise" in known:
-            monitor = MonitorState(known["promise"]["monitor"])
-            known["promise"] = Promise(**{**known["promise"], "monitor": monitor})
+            known["promise"] = _promise(known["promise"])
         if "backends" in known:
             found = known["backends"].items()
             known["backends"] = {model: Backend(**backend) for model, backend in found}
         if "conversation" in known:
             known["conversation"] = Conversation(**known["conversation"])
         return cls(**known)
+
+
+def _promise(value: Mapping[str, Any]) -> Promise:
+    monitor, fallen = MonitorState(value["monitor"]), tuple(value.get("fallen", ()))
+    return Promise(**{**value, "monitor": monitor, "fallen": fallen})
 
 
 _USUAL = asdict(Conditions())

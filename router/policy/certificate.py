@@ -32,12 +32,14 @@ class Status(StrEnum):
     """What a certificate says of its floor.
 
     Certified: it holds, at the confidence. Not certifiable: the interactions do not show
-    that it holds, and more may. Infeasible: they show that no trade-off reaches it.
+    that it holds, and more may. Infeasible: they show that no trade-off reaches it. Voided:
+    accuracy is no longer what it was measured to be.
     """
 
     CERTIFIED = "certified"
     NOT_CERTIFIABLE = "not_certifiable"
     INFEASIBLE = "infeasible"
+    VOIDED = "voided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

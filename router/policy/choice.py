@@ -36,14 +36,16 @@ def choose(
     *,
     checks: Checks = (),
     safe: int | None = None,
+    fallen: Mask | None = None,
     utility: Utility | None = None,
 ) -> Choice:
     """The best arm that is predicted to meet the slo, before exploration.
 
     `aim` says what arms are ranked by; `utility` takes the place of value x accuracy - cost
     where more attempts may follow. `safe` is the place of the slo's safe arm, if the catalog
-    has it. `checks` are what made `eligible`, for the reasons. When no arm meets the bounds,
-    what the slo's `on_infeasible` says. Raises Infeasible when that is reject.
+    has it; where the slo names none, the `fallen` arms (a,) come behind all others. `checks`
+    are what made `eligible`, for the reasons. When no arm meets the bounds, what the slo's
+    `on_infeasible` says. Raises Infeasible when that is reject.
     """
     [found] = choose_many(
         Together.of([standing]),
@@ -53,6 +55,7 @@ def choose(
         aim,
         checks=checks,
         safe=safe,
+        fallen=fallen,
         utility=utility,
     )
     if isinstance(found, Infeasible):
@@ -69,6 +72,7 @@ def choose_many(
     *,
     checks: Checks = (),
     safe: int | None = None,
+    fallen: Mask | None = None,
     utility: Utility | None = None,
 ) -> list[Choice | Infeasible]:
     """As `choose`, for one or more queries that have all but their predictions in common.
@@ -82,7 +86,7 @@ def choose_many(
         checks = (*checks, (Limit.BUDGET, standing.affordable))
     limits = Limits.of(slo, bounds, per_query=aim.rank is Rank.CHEAPEST)
     within = list(_within(limits, together.each))
-    single = _single(accuracy, together.weighed_usd, aim)
+    single = _single(accuracy, together.weighed_usd, aim, fallen)
     feasible = eligible[None].repeat(len(accuracy), axis=0)
     for _, _, mask in within:
         feasible = feasible & mask
@@ -116,10 +120,10 @@ def _within(limits: Limits, standings: Sequence[Standing]) -> Iterator[Left]:
         yield limit, bound, rows([excess for _, _, excess in each]) <= 0
 
 
-def _single(accuracy: Floats, weighed_usd: Floats, aim: Worth) -> Floats:
+def _single(accuracy: Floats, weighed_usd: Floats, aim: Worth, fallen: Mask | None) -> Floats:
     """What arms are ranked by where one attempt is all, shape (n, a)."""
     if aim.rank is Rank.SAFE:
-        return accuracy
+        return accuracy if fallen is None else accuracy - fallen
     if aim.value_usd is None:
         return -weighed_usd
     return aim.value_usd * accuracy - weighed_usd

@@ -50,6 +50,7 @@ def first(
         aim,
         checks=checks,
         safe=policy.table.place(slo.safe_arm) if slo.safe_arm else None,
+        fallen=policy.table.of_models(aim.fallen) if aim.fallen else None,
         utility=utility,
     )
 

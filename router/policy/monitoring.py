@@ -83,7 +83,7 @@ class Tally:
         mean = self.mean
         if mean is None:
             return 0.0, 1.0
-        away = _boundary(self.variation, 2.0 / (1.0 - confidence)) / self.weight
+        away = boundary(self.variation, 2.0 / (1.0 - confidence)) / self.weight
         return max(mean - away, 0.0), min(mean + away, 1.0)
 
 
@@ -97,7 +97,7 @@ _LOG_PRIOR = -np.log(np.arange(1.0, 25.0) * np.arange(2.0, 26.0))
 _COST = -np.log1p(-_RATES) - _RATES
 
 
-def _boundary(variation: float, level: float) -> float:
+def boundary(variation: float, level: float) -> float:
     """Where a mixture over rates r of exp(r s - (-log(1 - r) - r) variation) reaches the level."""
     constant = _LOG_PRIOR - _COST * variation - np.log(level)
     highest = float(np.min(-constant / _RATES))

@@ -106,6 +106,11 @@ class ArmTable:
         """The arms of a model, shape (a,)."""
         return self._of_model.get(model, self._nothing)
 
+    def of_models(self, models: Iterable[str]) -> Mask:
+        """The arms of any of these models, shape (a,)."""
+        masks = [self._nothing, *map(self.of_model, models)]
+        return np.asarray(np.any(masks, axis=0), bool)
+
     def most_usd(self, input_tokens: int) -> Floats:
         """The most that one attempt of each arm can cost, shape (a,).
 

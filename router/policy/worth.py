@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from router.conditions import Limit, MonitorState, Promise
@@ -26,7 +26,8 @@ class Worth:
     """How arms are ranked, whether that meets the slo's floor, and why.
 
     `value_usd` is there when the rank is by value; for the safe arm it is what continuation
-    goes by, the most on the curve. `limit` is what made the safe arm the one to take.
+    goes by, the most on the curve. `limit` is what made the safe arm the one to take, which
+    is of none of the `fallen` models where there are others.
     """
 
     rank: Rank
@@ -34,6 +35,7 @@ class Worth:
     value_usd: float | None = None
     met: bool = True
     limit: Limit | None = None
+    fallen: tuple[str, ...] = ()
 
 
 def worth(
@@ -55,7 +57,7 @@ def worth(
     """
     overruled = _overruled(slo, tradeoff, promise, novelty)
     if overruled is not None:
-        return overruled
+        return replace(overruled, fallen=promise.fallen) if promise else overruled
     if slo.accuracy_value_usd is not None:
         why = "best trade-off at the given value"
         return Worth(rank=Rank.VALUE, value_usd=slo.accuracy_value_usd, why=why)
@@ -92,7 +94,8 @@ def _overruled(
     if promise.monitor is MonitorState.BROKEN:
         return _safe(tradeoff, Limit.MONITOR, f"outcomes say that {_floor(slo)} is broken")
     if promise.value_usd is None:
-        return _safe(tradeoff, Limit.CERTIFICATE, f"{_floor(slo)} is not certified")
+        why = f", since {', '.join(promise.fallen)} got worse" if promise.fallen else ""
+        return _safe(tradeoff, Limit.CERTIFICATE, f"{_floor(slo)} is not certified{why}")
     return None
 
 

@@ -22,12 +22,14 @@ def promised(found: InForce, slo: Slo, policy_version: int) -> Promise | None:
     if not slo.has_floor or slo.accuracy_scope is AccuracyScope.PER_QUERY or certificate is None:
         return None
     versions, body = (slo.version, policy_version), certificate.body
+    fallen = tuple((body.get("change") or {}).get("fallen", ()))
     if (certificate.slo_version, certificate.policy_version) != versions:
-        return Promise(certificate_id="", value_usd=None)
+        return Promise(certificate_id="", value_usd=None, fallen=fallen)
     return Promise(
         certificate_id=str(certificate.certificate_id),
         value_usd=body["value_usd"] if body["status"] == Status.CERTIFIED else None,
         monitor=MonitorState.HOLDING if monitor is None else _state(monitor, versions),
+        fallen=fallen,
     )
 
 

@@ -41,6 +41,7 @@ with touched as (
 ), scored as (
     select d.decision_id, d.occurred_at as decided_at, coalesce(d.slo_version, 0) as slo_version,
         d.policy_version, d.propensity, coalesce(d.explored, false) as explored, d.novelty,
+        d.model, d.arm, d.predictions,
         o.attempt, o.score, coalesce(o.arrival, 0) as arrival,
         greatest(
             min(coalesce(o.arrival, 0)) over (partition by d.decision_id), coalesce(d.arrival, 0)
@@ -63,7 +64,11 @@ with touched as (
 )
 select distinct on (counted, decision_id)
     decision_id, decided_at, slo_version, policy_version, propensity, explored, novelty, attempt,
-    avg(score) over (partition by decision_id, attempt) as score, counted
+    avg(score) over (partition by decision_id, attempt) as score, counted, model, (
+        select cast(predictions -> 'accuracy' ->> cast(place.index - 1 as integer) as real)
+        from jsonb_array_elements_text(predictions -> 'arms') with ordinality place (name, index)
+        where place.name = arm limit 1
+    ) as expected
 from scored where counted >= :since and counted < :until and arrival <= counted
 order by counted, decision_id, attempt desc
 """

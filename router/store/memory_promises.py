@@ -163,6 +163,8 @@ class _Rows:
             score=fmean(row["score"] for row in there if row["attempt"] == attempt),
             explored=bool(decision["explored"]),
             novelty=decision["novelty"],
+            model=decision["model"],
+            expected=_expected(decision),
         )
 
     def _is_score(self, row: Mapping[str, Any], decision_id: UUID) -> bool:
@@ -181,6 +183,14 @@ class _Rows:
         best = (last["evidence"] or {}).get("best")
         kept = last["attempt"] if best is None else best
         return bool(row["attempt"] == (kept if last["keep"] else last["attempt"] + 1))
+
+
+def _expected(decision: Mapping[str, Any]) -> float | None:
+    """What was predicted of the arm that was picked; None where nothing was."""
+    known = decision["predictions"] or {"arms": []}
+    if decision["arm"] not in known["arms"]:
+        return None
+    return float(known["accuracy"][known["arms"].index(decision["arm"])])
 
 
 class MemoryBudgets:

@@ -95,7 +95,8 @@ class FreshOutcome:
     """A decision whose answer's score has become known.
 
     `score` is the mean over the scores of `attempt`, the one whose answer was kept;
-    `propensity` is that of the decision's first arm.
+    `propensity` is that of the decision's first arm, `model` its model and `expected` the
+    accuracy that was predicted of it.
     """
 
     decision_id: UUID
@@ -107,6 +108,8 @@ class FreshOutcome:
     propensity: float | None
     explored: bool
     novelty: float | None
+    model: str = ""
+    expected: float | None = None
 
 
 DecisionKind = tuple[int, int, bool]

@@ -331,3 +331,13 @@ class TestArrivals:
         found += [fresh.decision_id for fresh in rest.outcomes]
         assert (len(found), set(found)) == (len(scored), scored)
         assert counted + sum(rest.decisions.values()) == 24
+
+    def test_a_scored_decision_tells_its_model_and_what_was_predicted(
+        self, world: World, tenant: UUID
+    ) -> None:
+        predictions = {"arms": ["large:single", "small:single"], "accuracy": [0.75, 0.5]}
+        told, untold = decided(tenant, predictions=predictions), decided(tenant)
+        world.arrive(told, untold, outcome(told, score=1.0), outcome(untold, score=1.0))
+        found = {each.decision_id: each for each in world.fresh(tenant).outcomes}
+        assert (found[told.row_id].model, found[told.row_id].expected) == ("small", 0.5)
+        assert found[untold.row_id].expected is None

@@ -99,3 +99,19 @@ def test_a_relative_floor_is_that_share_of_the_reference_arms_accuracy() -> None
     unknown = decided(1, replace(relative, reference_arm="m9:single"), Conditions())
     assert unknown.choice.slo_status is SloStatus.BEST_EFFORT
     assert CURVE.value_for(0.7)[1]
+
+
+@given(st.integers(0, 1_000))
+def test_the_safe_arm_is_of_a_model_that_has_not_fallen_unless_all_have(seed: int) -> None:
+    usual = decided(seed, FLOOR, Conditions(promise=Promise(certificate_id="c", value_usd=None)))
+    arm = usual.arms[usual.choice.index]
+    fell = Promise(certificate_id="c", value_usd=None, fallen=(arm.model,))
+    found = decided(seed, FLOOR, Conditions(promise=fell))
+    assert found.arms[found.choice.index].model != arm.model
+    assert arm.model in found.choice.reason
+    assert Conditions.from_mapping(found.conditions.to_mapping()) == found.conditions
+    models = tuple({each.model for each in usual.arms})
+    every = decided(seed, FLOOR, Conditions(promise=replace(fell, fallen=models)))
+    assert every.choice.index == usual.choice.index
+    named = decided(seed, replace(FLOOR, safe_arm=arm.key), Conditions(promise=fell))
+    assert named.choice.index == usual.choice.index

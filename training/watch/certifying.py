@@ -12,6 +12,7 @@ from uuid import UUID
 from router.errors import InvalidInput
 from router.ids import derived_uuid7
 from router.policy.certificate import Certificate, Status, Window, share_of
+from router.policy.change import Found
 from router.policy.hedging import needed
 from router.policy.novelty import is_novel
 from router.policy.policy import Policy
@@ -53,7 +54,8 @@ class Subject:
     """What is to be certified, for whom, and under which policy.
 
     `before` is the certificate in force, and what arrived before the place `horizon` is there
-    to be read. `looks` were taken at interactions for these versions before.
+    to be read. `looks` were taken at interactions for these versions before. `change` is the
+    fall of accuracy that the interactions follow, if any.
     """
 
     tenant_id: UUID
@@ -64,6 +66,7 @@ class Subject:
     horizon: int
     before: CertificateRecord | None
     looks: int = 0
+    change: Found | None = None
 
 
 def write_up(subject: Subject, watching: PostgresWatching, *, now: datetime) -> CertificateRecord:
@@ -93,8 +96,12 @@ def write_up(subject: Subject, watching: PostgresWatching, *, now: datetime) -> 
         slo_version=slo.version,
         policy_version=subject.policy.version,
         created_at=later(now, subject.before.created_at if subject.before else None),
-        body=found.to_mapping() | {"inputs": inputs},
+        body=found.to_mapping() | {"inputs": inputs} | _change(subject),
     )
+
+
+def _change(subject: Subject) -> dict[str, Any]:
+    return {"change": subject.change.to_mapping()} if subject.change else {}
 
 
 def later(now: datetime, before: datetime | None) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
@@ -14,10 +14,11 @@ from router.conditions import MonitorState
 from router.errors import InvalidInput
 from router.ids import derived_uuid7
 from router.policy.certificate import Status
+from router.policy.change import Change, Seen
 from router.policy.monitoring import Monitor
 from router.policy.novelty import is_novel
 from router.slo import Slo
-from router.store.promise_seams import CertificateRecord, Fresh, MonitorRecord
+from router.store.promise_seams import CertificateRecord, Fresh, FreshOutcome, MonitorRecord
 from training.watch.certifying import inputs, later
 
 MOST_UNTOLD = 100
@@ -32,14 +33,16 @@ Event = Mapping[str, Any]
 class Kept:
     """A monitor with what its record holds besides.
 
-    It counts outcomes of one version of the slo under one version of the policy. `fresh` of
-    them came after the certificate `certificate_id` was made; `untold` are events that the
-    webhook has not taken yet, oldest first.
+    It counts outcomes of one version of the slo under one version of the policy. `change`
+    holds them against those before, and begins anew once a floor is certified after a fall.
+    `fresh` of them came after the certificate `certificate_id` was made; `untold` are events
+    that the webhook has not taken yet, oldest first.
     """
 
     monitor: Monitor
     slo_version: int
     policy_version: int
+    change: Change = field(default_factory=Change)
     certificate_id: str = ""
     fresh: int = 0
     untold: tuple[Event, ...] = ()
@@ -48,13 +51,16 @@ class Kept:
         """The body of a monitor's record: plain JSON values."""
         names = ("slo_version", "policy_version", "certificate_id", "fresh")
         own = {name: getattr(self, name) for name in names}
-        return {**self.monitor.to_mapping(), **own, "untold": list(self.untold)}
+        change = {"change": self.change.to_mapping()}
+        return {**self.monitor.to_mapping(), **own, **change, "untold": list(self.untold)}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Self:
         """Reads what `to_mapping` wrote. Raises InvalidInput for what is no monitor."""
+        change = value.get("change")
         return cls(
             monitor=Monitor.from_mapping(value),
+            change=Change() if change is None else Change.from_mapping(change),
             slo_version=int(value.get("slo_version", 0)),
             policy_version=int(value.get("policy_version", 0)),
             certificate_id=str(value.get("certificate_id", "")),
@@ -70,9 +76,11 @@ class Kept:
     def under(self, certificate: CertificateRecord) -> Self:
         """The same where that certificate is in force."""
         known = str(certificate.certificate_id)
-        return (
-            self if known == self.certificate_id else replace(self, certificate_id=known, fresh=0)
-        )
+        if known == self.certificate_id:
+            return self
+        stands_anew = self.change.found and certificate.body.get("status") == Status.CERTIFIED
+        change = Change(level=self.change.level) if stands_anew else self.change
+        return replace(self, certificate_id=known, fresh=0, change=change)
 
     def counting(self, fresh: Fresh, *, new: bool) -> Self:
         """With what arrived of its versions, novel queries apart; `new` to the certificate."""
@@ -83,13 +91,31 @@ class Kept:
         ]
         scores = np.array([each.score for each in ours], np.float64)
         apart = np.array([is_novel(each.novelty) for each in ours], bool)
+        seen = [each for each in map(_seen, ours) if each is not None]
         usual, novel = (fresh.decisions.get((*self.versions, each), 0) for each in (False, True))
         monitor = self.monitor.decided(usual, apart=novel).observe(scores, apart=apart)
-        return replace(self, monitor=monitor, fresh=self.fresh + len(ours) * new)
+        change, count = self.change.observe(seen), self.fresh + len(ours) * new
+        return replace(self, monitor=monitor, change=change, fresh=count)
+
+    def telling(self, event: Event) -> Self:
+        """With one more event to tell; of more than a hundred the oldest are let go."""
+        return replace(self, untold=(*self.untold, event)[-MOST_UNTOLD:])
 
     def told(self, event_ids: set[str]) -> Self:
         """Without the events that the webhook has taken."""
         return replace(self, untold=tuple(e for e in self.untold if e["id"] not in event_ids))
+
+
+def _seen(outcome: FreshOutcome) -> Seen | None:
+    """A usual query's first answer, where its accuracy was predicted."""
+    if outcome.expected is None or outcome.attempt or is_novel(outcome.novelty):
+        return None
+    return Seen(
+        model=outcome.model,
+        score=outcome.score,
+        expected=outcome.expected,
+        at=outcome.decided_at,
+    )
 
 
 def kept_of(record: MonitorRecord | None) -> Kept | None:
@@ -128,6 +154,7 @@ def begun(slo: Slo, certificate: CertificateRecord) -> Kept | None:
         monitor=Monitor(floor=floor, confidence=min(confidence, MOST_CONFIDENCE)),
         slo_version=certificate.slo_version,
         policy_version=certificate.policy_version,
+        change=Change(level=1.0 - slo.confidence),
         certificate_id=str(certificate.certificate_id),
     )
 
@@ -168,7 +195,7 @@ def record_of(
     if old is not new:
         event = _event(kept, old, tenant=tenant, slo_name=slo_name, until=until, now=now)
         if tell:
-            kept = replace(kept, untold=(*kept.untold, event)[-MOST_UNTOLD:])
+            kept = kept.telling(event)
     record = MonitorRecord(
         tenant_id=tenant[0],
         slo_name=slo_name,

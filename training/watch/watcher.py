@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any
 
 from router.errors import BundleRefused, Conflict, InvalidInput, LeadlineError
+from router.policy.certificate import Status
 from router.policy.climbing import MARGIN
-from router.store.promise_seams import MonitorRecord
+from router.store.promise_seams import CertificateRecord, MonitorRecord
 from training.canary.judge import DEFAULT
 from training.canary.judge import Plan as CanaryPlan
 from training.watch.alarms import AlarmWatch
@@ -26,6 +27,7 @@ from training.watch.plan import Plan, Policies, Stores, Watched, read_beside, re
 from training.watch.sparing import Log, spared
 from training.watch.telling import ACTOR, Teller
 from training.watch.times import PAUSE_AFTER_FAILURE, SETTLED_AFTER
+from training.watch.voiding import event_of, since_change, voided
 
 MOST_LOOKS = 1_000
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,6 +91,8 @@ class Watcher:
         for watched in plan.watched:
             with_event = partial(self._follow, plan, watched, horizon, now)
             changed += self._guarded(watched, with_event, now) or ()
+            voiding = partial(self._void, plan, watched, horizon, now)
+            changed += self._guarded(watched, voiding, now) or ()
         self._tell(plan, now)
         made = self._certify_one(plan, horizon, now)
         return Turn(certified=made, changed=changed, more=bool(made))
@@ -166,6 +170,28 @@ class Watcher:
             since = ends
         return changed
 
+    def _void(self, plan: Plan, watched: Watched, horizon: int, now: datetime) -> list[Event]:
+        """Voids the certificate in force where accuracy has fallen since it was measured.
+
+        The event is written before the certificate is: both are done again after a crash.
+        """
+        kept, before = going_on(plan, watched), watched.certificate
+        if kept is None or before is None or kept.change.found is None or watched.monitor is None:
+            return []
+        record = voided(before, kept.change.found, horizon=horizon, now=now)
+        if record is None:
+            return []
+        told = []
+        if before.body.get("status") == Status.CERTIFIED:
+            event = event_of(record, Status.CERTIFIED.value, watched.tenant.name, now)
+            told.append(event)
+            if self._teller.tells(watched.tenant.tenant_id):
+                self._write(watched, kept.telling(event), watched.monitor.seen_until, now)
+        self._put(watched, record, horizon)
+        tenant, slo = watched.name
+        self._log.warning("certificate voided", tenant=tenant, slo=slo, why=record.body["message"])
+        return told
+
     def _await(self, watched: Watched, horizon: int) -> None:
         """Counts what has been scored since a certificate that leaves no floor to monitor."""
         if watched.certificate is None:
@@ -231,20 +257,20 @@ class Watcher:
         known = self._stores.promises.certificates(
             watched.tenant.tenant_id, watched.slo.name, MOST_LOOKS
         )
+        cut, change = since_change(known, plan.cut or Cut(since=_ALWAYS, why="no policy"))
         subject = Subject(
             tenant_id=watched.tenant.tenant_id,
             slo=watched.slo,
             policy=plan.policy,
-            cut=plan.cut or Cut(since=_ALWAYS, why="no policy"),
+            cut=cut,
             catalog_revision=plan.catalog_revision,
             horizon=horizon,
             before=watched.certificate,
             looks=looks_of(known, (watched.slo.version, plan.policy.version)),
+            change=change,
         )
         record = write_up(subject, self._stores.watching, now=now)
-        self._stores.promises.write_certificate(record, actor=ACTOR)
-        watched.certificate = record
-        watched.awaited, watched.awaited_until = 0, horizon
+        self._put(watched, record, horizon)
         self._log.info(
             "slo certified",
             tenant=watched.tenant.name,
@@ -253,6 +279,11 @@ class Watcher:
             policy=record.policy_version,
             said=record.body["message"],
         )
+
+    def _put(self, watched: Watched, record: CertificateRecord, horizon: int) -> None:
+        self._stores.promises.write_certificate(record, actor=ACTOR)
+        watched.certificate = record
+        watched.awaited, watched.awaited_until = 0, horizon
 
     def _rest(self, watched: Watched, now: datetime, pause: timedelta, why: str) -> None:
         """Leaves an slo alone for a while that could not be watched."""
