@@ -140,7 +140,7 @@ class BoundedCaller:
         return held, Call(
             model=self._model,
             messages=tuple(messages),
-            options=replace(options, max_output_tokens=most),
+            options=options if asked == most else replace(options, max_output_tokens=most),
             samples=held.calls,
             thought_tokens=thought,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,8 +20,19 @@ from router.execution.strategy import Runnable
 DEADLINE_S = 120.0
 
 
+Take = Callable[[Final], Awaitable[None]]
+"""Takes the answer, before the outcome of its attempt is logged."""
+
+
 class Executes(Protocol):
     """Answers requests."""
+
+    async def answer(self, request: Request, decider: Decider, take: Take) -> None:
+        """As `execute`, for whoever waits for the answer alone; in the task of the caller.
+
+        Cancelling it ends the calls that are under way.
+        """
+        ...
 
     def execute(self, request: Request, decider: Decider) -> AsyncGenerator[Event, None]:
         """What happens, as it happens; the last event is Final.
@@ -46,17 +57,20 @@ class Executor:
     deadline_s: float = DEADLINE_S
     rng: random.Random = field(default_factory=random.SystemRandom)
 
+    async def answer(self, request: Request, decider: Decider, take: Take) -> None:
+        """As Executes says."""
+        await Run(request, decider, self._parts(request), tell=_unheard, take=take).run()
+
     async def execute(self, request: Request, decider: Decider) -> AsyncGenerator[Event, None]:
         """As Executes says."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        parts = Parts(
-            backends=self.backends,
-            strategies=self.strategies,
-            trying=self.trying,
-            deadline_s=min(request.deadline_s or self.deadline_s, self.deadline_s),
-            rng=self.rng,
-        )
-        running = asyncio.create_task(Run(request, decider, parts, events.put_nowait).run())
+
+        async def take(last: Final) -> None:
+            events.put_nowait(last)
+            await asyncio.sleep(0)
+
+        run = Run(request, decider, self._parts(request), tell=events.put_nowait, take=take)
+        running = asyncio.create_task(run.run())
         running.add_done_callback(lambda _: events.put_nowait(None))
         event: Event | None = None
         try:
@@ -67,17 +81,20 @@ class Executor:
             with suppress(asyncio.CancelledError, Exception):
                 await (asyncio.wait([running]) if isinstance(event, Final) else _ended(running))
 
+    def _parts(self, request: Request) -> Parts:
+        return Parts(
+            backends=self.backends,
+            strategies=self.strategies,
+            trying=self.trying,
+            deadline_s=min(request.deadline_s or self.deadline_s, self.deadline_s),
+            rng=self.rng,
+        )
+
+
+def _unheard(_event: Event) -> None:
+    pass
+
 
 async def _ended(running: asyncio.Task[None]) -> None:
     running.cancel()
     await running
-
-
-async def final(events: AsyncGenerator[Event, None]) -> Final:
-    """The last event, for whoever waits for the answer alone. Raises as the execution does."""
-    last: Event | None = None
-    async for event in events:
-        last = event
-    if not isinstance(last, Final):
-        raise TypeError("an execution ended without its final event")
-    return last

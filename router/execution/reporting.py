@@ -39,8 +39,9 @@ def attempted(
 
 
 def _evidence(purse: Purse, answer: Answer) -> Evidence:
-    return replace(
-        answer.evidence,
+    return Evidence(
+        confidence=answer.evidence.confidence,
+        verifier_score=answer.evidence.verifier_score,
         output_tokens=purse.usage.output_tokens,
         cost_usd=purse.cost_usd,
         latency_s=purse.seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -41,17 +41,24 @@ class Parts:
 
 
 class Run:
-    """Runs one request; `tell` hears of it."""
+    """Runs one request; `tell` hears of it, and `take` gets its end."""
 
     def __init__(
-        self, request: Request, decider: Decider, parts: Parts, tell: Callable[[Event], None]
+        self,
+        request: Request,
+        decider: Decider,
+        parts: Parts,
+        *,
+        tell: Callable[[Event], None],
+        take: Callable[[Final], Awaitable[None]],
     ) -> None:
-        self._request, self._decider, self._parts, self._tell = request, decider, parts, tell
+        self._request, self._decider, self._parts = request, decider, parts
+        self._tell, self._take = tell, take
         self._began_s, self._attempts = monotonic(), list[Attempted]()
         self._passes = Passes.of(request.bounds.compute_budget)
 
     async def run(self) -> None:
-        """Runs until the answer that is kept, and tells it. Raises as Executor.execute says."""
+        """Runs until the answer that is kept has been taken. Raises as Executor.execute says."""
         routed = await self._decider.route(self._request)
         planned: Planned | None = routed.first
         reason, failure = routed.reason, None
@@ -71,10 +78,10 @@ class Run:
                 return
             verdict = await self._verdict(routed)
             if verdict.following is None:
-                self._tell(self._final(routed, verdict.best, verdict.accuracy))
+                await self._take(self._final(routed, verdict.best, verdict.accuracy))
                 return
             planned, reason = verdict.following, verdict.reason
-        self._tell(self._best(routed, error))
+        await self._take(self._best(routed, error))
 
     async def _attempt(self, routed: Routed, planned: Planned, *, may_go_on: bool) -> None:
         """Runs one arm and reports what became of it. Raises what kept it from an answer.
@@ -120,8 +127,7 @@ class Run:
         made = self._attempts[-1]
         try:
             if last is not None:
-                self._tell(last)
-                await asyncio.sleep(0)
+                await self._take(last)
         finally:
             known = await report(self._request.task, made, caller)
             await self._decider.report(routed.decision_id, known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.types import Send
@@ -45,17 +44,26 @@ class Chat:
         )
         request = question.of_model(named(question.model, self.current.state))
         if not question.streams:
-            return await self._whole(request, exchange.caller, send)
+            return await self._whole(request, exchange, send)
         stream = Stream(send, self.pace, include_usage=question.include_usage)
         return await self._streamed(request, exchange, stream)
 
-    async def _whole(self, request: Request, caller: Identity, send: Send) -> int:
-        async with aclosing(self.executor.execute(request, self.decider(caller))) as events:
-            async for event in events:
-                if isinstance(event, Final):
-                    await _replying(event, request).send(send)
-                    return 200
-        raise TypeError("an execution ended without its final event")
+    async def _whole(self, request: Request, exchange: Exchange, send: Send) -> int:
+        sent = False
+
+        async def take(last: Final) -> None:
+            nonlocal sent
+            reply = _replying(last, request)
+            sent = True
+            await reply.send(send)
+
+        try:
+            await self.executor.answer(request, self.decider(exchange.caller), take)
+        except Exception as error:
+            if not sent:
+                raise
+            exchange.fault(error)
+        return 200
 
     async def _streamed(self, request: Request, exchange: Exchange, stream: Stream) -> int:
         try:

@@ -171,6 +171,17 @@ async def test_half_a_character_and_an_unknown_accuracy_are_written_all_the_same
     assert streamed.startswith("half: ")
 
 
+async def test_what_goes_wrong_after_a_reply_costs_its_client_nothing() -> None:
+    async def script(_request: Request, identifier: UUID) -> Events:
+        yield final(identifier, Said(text="Hello!"))
+        raise ZeroDivisionError
+
+    async with gateway(script) as served, served.client() as client:
+        for _ in range(2):
+            whole = await client.chat.completions.create(model="auto", messages=HELLO)
+            assert whole.choices[0].message.content == "Hello!"
+
+
 async def test_several_answers_come_as_several_choices() -> None:
     async def script(_request: Request, identifier: UUID) -> Events:
         yield decided(identifier)

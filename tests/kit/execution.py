@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from router.execution.backends import Backends, Guards
 from router.execution.caller import Trying
 from router.execution.calls import Call, Completion, Failure, Options
 from router.execution.deciding import Planned, Report, Request, Routed, Verdict
+from router.execution.events import Event, Final
 from router.execution.executor import Executor
 from router.execution.keys import Keys
 from router.execution.retrying import Retries
@@ -103,6 +104,15 @@ def executor(
         ),
         made,
     )
+
+
+async def final(events: AsyncGenerator[Event, None]) -> Final:
+    """The last event. Raises as the execution does."""
+    last: Event | None = None
+    async for event in events:
+        last = event
+    assert isinstance(last, Final), last
+    return last
 
 
 def four(_call: Call) -> Completion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from router.execution.calls import Failure, Said, Usage
 from router.execution.deciding import Decider, Planned, Report, Request, Routed, Verdict
 from router.execution.events import Attempted, Decided, Event, Final
+from router.execution.executor import Take
 from router.execution.strategy import Answer
 from router.gateway.app import Parts, application
 from router.gateway.server import listening
@@ -79,6 +80,12 @@ class Scripted:
     left_at: float | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, request: Request, decider: Decider, take: Take) -> None:
+        async with aclosing(self.execute(request, decider)) as events:
+            async for event in events:
+                if isinstance(event, Final):
+                    await take(event)
 
     async def execute(self, request: Request, decider: Decider) -> AsyncGenerator[Event, None]:
         self.requests.append(request)

@@ -16,10 +16,9 @@ from router.execution.backend import BackendFailed, backend_failed
 from router.execution.calls import Call, Completion, Failure
 from router.execution.deciding import Verdict
 from router.execution.events import Decided, Event, Final, Partial
-from router.execution.executor import final
 from router.execution.scripted import saying
 from router.execution.strategy import AllowanceSpent, Answer, Caller, Task
-from tests.kit.execution import Answering, ToldDecider, executor, four, planned, request
+from tests.kit.execution import Answering, ToldDecider, executor, final, four, planned, request
 
 KEEP = Verdict(following=None, best=0, accuracy=0.9, reason="it is good")
 
@@ -247,3 +246,44 @@ async def test_a_failure_before_the_allowance_ran_out_is_what_the_caller_gets() 
             replace(running, strategies=lambda _: Stubborn()).execute(request(budget=2), decider)
         )
     assert decider.reports[0].failure is Failure.GARBAGE
+
+
+async def test_whoever_waits_for_the_answer_alone_has_it_before_its_outcome_is_logged() -> None:
+    running, _ = executor({"a": four})
+    decider, answers = ToldDecider(), list[str]()
+
+    async def take(last: Final) -> None:
+        assert decider.reports == []
+        answers.append(last.answer.said.text)
+
+    await running.answer(request(), decider, take)
+    assert answers == ["4"]
+    assert len(decider.reports) == 1
+
+
+async def test_an_answer_that_nobody_could_take_is_logged_all_the_same() -> None:
+    running, _ = executor({"a": four})
+    decider = ToldDecider()
+
+    async def take(_last: Final) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await running.answer(request(), decider, take)
+    [report] = decider.reports
+    assert report.failure is None
+
+
+async def test_cancelling_whoever_waits_ends_the_call_and_logs_that_it_was_abandoned() -> None:
+    running, backends = executor({"a": four}, wait_s=30.0)
+    decider = ToldDecider()
+
+    async def take(last: Final) -> None:
+        raise AssertionError(last)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await running.answer(request(), decider, take)
+    assert backends["a"].abandoned == 1
+    [report] = decider.reports
+    assert report.latency_s is None

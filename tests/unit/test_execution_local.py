@@ -14,7 +14,7 @@ from router.errors import NotFound
 from router.execution.backend import BackendFailed, backend_failed
 from router.execution.backends import Backends, Guards
 from router.execution.calls import Call, Completion, Failure
-from router.execution.executor import Executor, final
+from router.execution.executor import Executor
 from router.execution.keys import Keys
 from router.execution.local import LocalDecider, conversation
 from router.execution.scripted import ScriptedBackend, saying
@@ -22,7 +22,7 @@ from router.loading import bind, learned
 from router.slo import Slo
 from router.types import Bounds, Evidence
 from tests.kit.bundles import TRUSTED
-from tests.kit.execution import Answering, request
+from tests.kit.execution import Answering, final, request
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
 

@@ -16,7 +16,7 @@ from router.execution.backend import BackendFailed, backend_failed
 from router.execution.backends import Backends, Guards
 from router.execution.calls import Call, Completion, Failure
 from router.execution.deciding import Request
-from router.execution.executor import Executor, final
+from router.execution.executor import Executor
 from router.execution.keys import Keys
 from router.execution.scripted import ScriptedBackend, saying
 from router.loading import bind, learned
@@ -47,7 +47,7 @@ from router.store.memory import (
 from router.store.seams import Kind
 from router.types import Bounds, Catalog, Identity, Role
 from tests.kit.bundles import TRUSTED
-from tests.kit.execution import Answering, request
+from tests.kit.execution import Answering, final, request
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
 from tests.kit.surroundings import surroundings

@@ -14,6 +14,7 @@ from router.bundle.embedder import load_embedder
 from router.bundle.loader import load_archive
 from router.clients import replies
 from router.clients.messages import slo_message
+from router.conditions import PLAIN, Backend, Conditions, Conversation, Promise
 from router.errors import InvalidInput
 from router.loading import bind, learned
 from router.policy.choice import choose
@@ -22,7 +23,7 @@ from router.policy.policy import Policy, static_policy
 from router.policy.worth import worth
 from router.requested import again
 from router.serving.messages import arm_from, slo_of
-from router.serving.rows import alternatives, arm_of, decision_row, dump, read
+from router.serving.rows import alternatives, arm_of, decision_row, dump, plain_conditions, read
 from router.serving.state import State
 from router.serving.wire import arm_message, question, reply
 from router.slo import Slo
@@ -163,3 +164,16 @@ def test_a_bad_slo_names_its_field() -> None:
     with pytest.raises(InvalidInput) as caught:
         slo_of(message)
     assert caught.value.field == "latency_quantile"
+
+
+def test_conditions_stand_in_a_row_as_they_say_themselves() -> None:
+    backend = Backend(slowdown=2.0, available=False)
+    promise = Promise(certificate_id="c", value_usd=0.5)
+    spoken = Conversation(model="m0", cached_tokens=7)
+    for conditions in (
+        PLAIN,
+        Conditions(backends={"m0": backend}, mean_cost_usd=0.0),
+        Conditions(promise=promise, budget_left_usd=1.5, conversation=spoken),
+    ):
+        assert plain_conditions(conditions) == conditions.to_mapping()
+        assert Conditions.from_mapping(plain_conditions(conditions)) == conditions

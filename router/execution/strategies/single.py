@@ -24,4 +24,5 @@ class Single:
             completion = await ask(prompt, caller, samples=task.samples)
         said, *others = completion.said
         cut_short = was_cut(said, completion, prompt.options.max_output_tokens)
-        return replace(single_answer(task, said, cut_short=cut_short), others=tuple(others))
+        answer = single_answer(task, said, cut_short=cut_short)
+        return replace(answer, others=tuple(others)) if others else answer
