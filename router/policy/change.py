@@ -23,14 +23,15 @@ from router.policy.monitoring import boundary
 ALL = ""
 """The stream of all models' outcomes."""
 
-TOLERATED, TOLERATED_OF_MODEL = 0.01, 0.03
+TOLERATED, TOLERATED_OF_MODEL = 0.01, 0.02
 """By how much the mean may fall without that it counts: other queries of the same kind."""
 
 OF_PAST = 0.2
 """The share of the error that goes to what is known of the past."""
 
-ODDS = np.array([0.3, 1.2])
-"""What each bet pays per unit that an outcome falls short: for small falls, and for large ones."""
+ODDS = np.array([1.0, 0.35])
+"""What each bet pays per unit that an outcome falls short: for large falls, and for small ones,
+of which more is at stake since they take longer to find."""
 
 LOOKED_EVERY = 25
 """What is known of the past is worked out again after so many outcomes of a stream."""
@@ -87,8 +88,8 @@ class Mark:
 class Stream:
     """The outcomes of one model, or of all.
 
-    `edge` is what score - prediction is at least on average, at the `level`, less what is
-    `tolerated`; the bets of `capital` are that it falls short of this.
+    `edge` is the most that score - prediction was at least on average at any time, at the
+    `level`, less what is `tolerated`; the bets of `capital` are that it falls short of this.
     """
 
     level: float
@@ -110,12 +111,14 @@ class Stream:
         capital = self.capital.bet(self.edge - excess, np.minimum(ODDS, 0.9 / most))
         opens = (capital.openings > self.capital.openings).tolist()
         mark = Mark(sums=sums, at=seen.at.isoformat())
-        looks = sums.outcomes % LOOKED_EVERY == 0
+        edge = self.edge
+        if sums.outcomes % LOOKED_EVERY == 0:
+            edge = max(edge, sums.low(self.level) - self.tolerated)
         return replace(
             self,
             sums=sums,
             capital=capital,
-            edge=sums.low(self.level) - self.tolerated if looks else self.edge,
+            edge=edge,
             marks=tuple(mark if new else old for new, old in zip(opens, self.marks, strict=True)),
         )
 
@@ -184,7 +187,8 @@ class Change:
     """Watches for a fall of accuracy. Immutable.
 
     While no stream's mean, given what came before, is more than is tolerated below its mean
-    until then, the chance that a fall is ever `found` is at most `level`. The same outcomes
+    until any time before, the chance that a fall is ever `found` is at most `level`. The same
+    outcomes
     in the same order, one by one or in batches, give the same watch. Which outcomes arrive
     must not hang on their scores.
     """

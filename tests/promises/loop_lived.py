@@ -27,7 +27,9 @@ from tests.kit.market import NEW, Market, Truth
 from training.canary.bets import Margins
 from training.canary.judge import Plan, steps_of
 
-DAYS, A_DAY, PARTS, ASKED_AFTER = 14, 900, 3, 2
+DAYS, A_DAY, PARTS, ASKED_AFTER = 14, 900, 3, 2 / 3
+"""A day's outcomes arrive in so many parts; after this share of them drift is asked for."""
+
 NEW_MODEL, PRICE_CHANGE, SILENT_DROP = 5, 8, 10
 DEARER, LESS_ABLE = 2.5, 1.5
 
@@ -70,6 +72,7 @@ class World:
 
     market: Market
     asked: Asked
+    parts: int = PARTS
     leant_on: str = ""
     told: list[str] = field(default_factory=list)
 
@@ -113,11 +116,12 @@ def live(
     days: int = DAYS,
     a_day: int = A_DAY,
     seed: int = 0,
+    parts: int = PARTS,
     say: Callable[[Day], None] = lambda _: None,
 ) -> list[Day]:
     """Lives through the days from an empty log; questions are of this seed and those after it."""
     asked, made = _questions(days * a_day, seed), list[Day]()
-    world = World(market=Market.opened(), asked=slos)
+    world = World(market=Market.opened(), asked=slos, parts=parts)
     catalog = Catalog(models=world.market.catalog, arms=world.market.arms)
     with living(dsn, state, slos.beginning, catalog, clock=START, plan=PLAN) as service:
         for number in range(1, days + 1):
@@ -141,14 +145,14 @@ def _questions(count: int, first: int) -> list[Question]:
 
 def _day(number: int, asked: Sequence[Question], service: Living, world: World) -> Day:
     truth, seen = world.market.truth(asked), _Seen()
-    for place, part in enumerate(np.array_split(np.arange(len(asked)), PARTS), start=1):
+    for place, part in enumerate(np.array_split(np.arange(len(asked)), world.parts), start=1):
         for start in range(0, len(part), _TOGETHER):
             some = part[start : start + _TOGETHER].tolist()
             _ask(some, asked, truth, service=service, world=world, seen=seen)
             service.clock.passes(_AWAKE * timedelta(days=1) * (len(some) / len(asked)))
         service.ship()
         _watch(service, world)
-        if place == ASKED_AFTER:
+        if place == round(ASKED_AFTER * world.parts):
             _early(service, world)
     world.told.append(_night(service))
     _watch(service, world)
