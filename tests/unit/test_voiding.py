@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from router.policy.certificate import Status
-from router.policy.change import Found
+from router.policy.change import Change, Found
+from router.policy.monitoring import Monitor
 from router.serving.promised import promised
 from router.slo import Slo
 from router.store.promise_seams import CertificateRecord, InForce
 from tests.kit.records import NOW, TENANT, certificate
 from training.watch.certifying import Cut
+from training.watch.monitoring import Kept
 from training.watch.voiding import change_of, event_of, since_change, voided
 
 CUT = Cut(since=NOW, why="training cut-off")
@@ -83,3 +85,13 @@ def test_decisions_take_the_safe_side_of_a_void_certificate_and_know_who_fell() 
 
 def test_a_record_of_another_maker_tells_of_no_fall() -> None:
     assert change_of(replace(CERTIFIED, body={"change": {"when": 1}})) is None
+
+
+def test_a_watch_begins_anew_with_the_first_floor_that_is_certified_after_a_fall() -> None:
+    fell = Kept(
+        monitor=Monitor(floor=0.7), slo_version=3, policy_version=7, change=Change(found=FOUND)
+    )
+    after = fell.under(void())
+    assert after.change.found == FOUND
+    assert after.under(CERTIFIED).change.to_mapping() == Change().to_mapping()
+    assert Kept.from_mapping(after.to_mapping()).to_mapping() == after.to_mapping()
