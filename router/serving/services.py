@@ -49,7 +49,15 @@ class Services:
 
 def services(room: Room) -> Services:
     """Wires them; nothing is called yet, but what calls the catalog's models is loaded."""
-    deciding, router = _deciding(room)
+    decisions = _decisions(room)
+    deciding = _deciding(room, decisions)
+    router = RouterServicer(
+        current=deciding.current,
+        door=deciding.door,
+        continuing=deciding.continuing,
+        outcomes=deciding.outcomes,
+        decisions=decisions,
+    )
     executor = executor_of(room.settings)
     executor.backends.prepare(room.reloader.current.state.catalog.models)
     rpcs = [
@@ -74,19 +82,44 @@ def executor_of(settings: Settings) -> Executor:
     )
 
 
-def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
-    stores, settings, current = room.stores, room.settings, room.reloader.current
-    decisions = Decisions(
+def _decisions(room: Room) -> Decisions:
+    stores = room.stores
+    return Decisions(
         stores.outbox, stores.log, room.threads, stores.decision_key, stores.neighbours
     )
+
+
+def _deciding(room: Room, decisions: Decisions) -> Deciding:
+    """What decides for callers, by gRPC and in this process."""
     conversations = Conversations()
-    routing = Routing(
-        current=current,
-        outbox=stores.outbox,
-        key=stores.decision_key,
+    routing = _routing(room, conversations)
+    continuing = _continuing(room, decisions, routing, conversations)
+    outbox, wallets = room.stores.outbox, room.wallets
+    return Deciding(
+        current=room.reloader.current,
+        door=Door(routing, room.tenants),
+        continuing=continuing,
+        standing_in=StandingIn(
+            current=room.reloader.current,
+            outbox=outbox,
+            decisions=decisions,
+            continuing=continuing,
+            wallets=wallets,
+        ),
+        outcomes=Outcomes(outbox, decisions, watch=room.backends.report, wallets=wallets),
+        wallets=wallets,
+        log=logger(),
+    )
+
+
+def _routing(room: Room, conversations: Conversations) -> Routing:
+    return Routing(
+        current=room.reloader.current,
+        outbox=room.stores.outbox,
+        key=room.stores.decision_key,
         metrics=room.metrics,
-        max_query_bytes=settings.max_query_bytes,
-        exploration_rate=settings.exploration_rate,
+        max_query_bytes=room.settings.max_query_bytes,
+        exploration_rate=room.settings.exploration_rate,
         surroundings=Surroundings(
             tenants=room.tenants,
             backends=room.backends,
@@ -94,9 +127,14 @@ def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
             conversations=conversations,
         ),
     )
-    continuing = Continuing(
-        current=current,
-        outbox=stores.outbox,
+
+
+def _continuing(
+    room: Room, decisions: Decisions, routing: Routing, conversations: Conversations
+) -> Continuing:
+    return Continuing(
+        current=room.reloader.current,
+        outbox=room.stores.outbox,
         decisions=decisions,
         tenants=room.tenants,
         routing=routing,
@@ -104,32 +142,6 @@ def _deciding(room: Room) -> tuple[Deciding, RouterServicer]:
         watch=room.backends.report,
         conversations=conversations,
     )
-    outcomes = Outcomes(stores.outbox, decisions, watch=room.backends.report, wallets=room.wallets)
-    door = Door(routing, room.tenants)
-    router = RouterServicer(
-        current=current,
-        door=door,
-        continuing=continuing,
-        outcomes=outcomes,
-        decisions=decisions,
-    )
-    standing_in = StandingIn(
-        current=current,
-        outbox=stores.outbox,
-        decisions=decisions,
-        continuing=continuing,
-        wallets=room.wallets,
-    )
-    deciding = Deciding(
-        current=current,
-        door=door,
-        continuing=continuing,
-        standing_in=standing_in,
-        outcomes=outcomes,
-        wallets=room.wallets,
-        log=logger(),
-    )
-    return deciding, router
 
 
 def _administration(room: Room) -> list[Rpc]:
