@@ -73,7 +73,12 @@ class Settings(BaseSettings):
     max_query_bytes: int = Field(256 * 1024, ge=1)
     default_deadline_s: float = Field(2.0, gt=0)
     drain_s: float = Field(10.0, gt=0)
-    max_concurrency: int = Field(512, ge=1, description="requests under way per worker")
+    max_concurrency: int = Field(
+        512,
+        ge=1,
+        description="calls under way per worker; those whose answers stream (Execute) have as "
+        "many places of their own, and so have the gateway's requests",
+    )
     exploration_rate: float = Field(0.0, ge=0, le=1, description="where a tenant has no slo")
     log_level: str = "info"
     trusted_keys: tuple[str, ...] = Field(
