@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kit.covering import sampled
 from tests.kit.postgres import PostgresServer
 
 # How fast a busy machine makes up examples says nothing of the code.
@@ -18,6 +19,13 @@ settings.load_profile("busy")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, else in random order: none is left to one process at the end."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Each test is traced from its start, and by samples once it is long."""
+    with sampled():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ The types are checked beside the tests, which leave a core idle now and then, an
 of where they are wrong; so pytest's closing line closes the output. A process per core takes
 whole files in turn, each process with one thread: idle numeric threads spin, and slow down
 the others. What they compile is kept in build/bytecode, whatever the machine's setting is.
+Coverage is a lower bound, since it looks at long tests by samples (tests/kit/covering.py).
 """
 
 from __future__ import annotations
