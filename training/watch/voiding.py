@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from router.ids import derived_uuid7
 from router.policy.certificate import Status
 from router.policy.change import Found, read_found
-from router.store.promise_seams import CertificateRecord
+from router.store.promise_seams import CertificateRecord, MonitorRecord
 from training.watch.certifying import Cut, inputs, later
 from training.watch.monitoring import Event
 
@@ -23,6 +23,12 @@ def change_of(record: CertificateRecord) -> Found | None:
         return read_found(record.body.get("change"))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def tells_of_fall(record: MonitorRecord) -> bool:
+    """Whether it is worth the while to read what a monitor keeps."""
+    change = record.body.get("change")
+    return isinstance(change, Mapping) and change.get("found") is not None
 
 
 def since_change(known: Iterable[CertificateRecord], cut: Cut) -> tuple[Cut, Found | None]:

@@ -27,7 +27,7 @@ from training.watch.plan import Plan, Policies, Stores, Watched, read_beside, re
 from training.watch.sparing import Log, spared
 from training.watch.telling import ACTOR, Teller
 from training.watch.times import PAUSE_AFTER_FAILURE, SETTLED_AFTER
-from training.watch.voiding import event_of, since_change, voided
+from training.watch.voiding import event_of, since_change, tells_of_fall, voided
 
 MOST_LOOKS = 1_000
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
@@ -175,8 +175,10 @@ class Watcher:
 
         The event is written before the certificate is: both are done again after a crash.
         """
+        if watched.monitor is None or not tells_of_fall(watched.monitor):
+            return []
         kept, before = going_on(plan, watched), watched.certificate
-        if kept is None or before is None or kept.change.found is None or watched.monitor is None:
+        if kept is None or before is None or kept.change.found is None:
             return []
         record = voided(before, kept.change.found, horizon=horizon, now=now)
         if record is None:
