@@ -4,6 +4,16 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LLM := .venv-llm
 
+# What the command's processes import is compiled once, also where nothing else may be.
+define COMPILED
+import router.gateway.app, router.serving.supervisor, router.serving.worker
+import router.simulation.demo_run, router.simulation.provider, router.simulation.workload
+import training.benchmark.bench, training.report.kept, training.run.nightly, training.run.offline
+import training.watch.watcher
+router.simulation.workload.questions(1, 0)
+endef
+export COMPILED
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-llm check promises bench protos lock clean
 
@@ -20,6 +30,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes \
 	  -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c "$$COMPILED"
 	@touch $@
 
 demo: $(INSTALLED) ## Run the whole loop on this machine: route, learn, promote, route better

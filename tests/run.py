@@ -3,7 +3,7 @@
 The types are checked beside the tests, which leave a core idle now and then, and are heard
 of where they are wrong; so pytest's closing line closes the output. A process per core takes
 whole files in turn, each process with one thread: idle numeric threads spin, and slow down
-the others. What they compile is kept in build/bytecode, whatever the machine's setting is.
+the others. What they compile is kept, whatever the machine's setting is.
 Coverage is a lower bound, since it looks at long tests by samples (tests/kit/covering.py).
 """
 
@@ -29,8 +29,7 @@ SPREAD = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "",  # else each of a run's hundreds of processes compiles anew
-    "PYTHONPYCACHEPREFIX": str(Path("build/bytecode").resolve()),
+    "PYTHONDONTWRITEBYTECODE": "",  # else each of a run's processes compiles all it imports
 }
 
 
