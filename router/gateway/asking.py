@@ -63,6 +63,9 @@ class _Extras(BaseModel):
     request_id: _Text = ""
 
 
+_HEADERS = {EXTRA + name.replace("_", "-"): name for name in _Extras.model_fields}
+
+
 class _Body(_Extras):
     """The fields of OpenAI's that Leadline reads; those it does not know are left unread."""
 
@@ -121,7 +124,8 @@ def asked(
     nothing of the text.
     """
     read: _Body = read_as(_Body, body)
-    read = read.model_copy(update=_extras(headers))
+    if extras := _extras(headers):
+        read = read.model_copy(update=extras)
     if body.get("functions"):
         raise InvalidInput("is not taken any more; use tools", field="functions")
     messages: tuple[Message, ...] = tuple(body["messages"])
@@ -170,11 +174,7 @@ def _is_type(step: str) -> bool:
 
 def _extras(headers: Mapping[str, str]) -> dict[str, Any]:
     """What headers say, which goes before the body; an empty or a zero one says nothing."""
-    given = {
-        name: headers[EXTRA + name.replace("_", "-")]
-        for name in _Extras.model_fields
-        if EXTRA + name.replace("_", "-") in headers
-    }
+    given = {name: headers[header] for header, name in _HEADERS.items() if header in headers}
     if not given:
         return {}
     extras: _Extras = read_as(_Extras, given, strict=False)

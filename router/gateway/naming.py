@@ -30,7 +30,7 @@ def named(model: str, state: State) -> Named:
         return Named()
     if model.startswith(f"{AUTO}:"):
         return Named(slo=model.removeprefix(f"{AUTO}:"))
-    arms = {model} & set(state.arms) or _arms(model, state)
+    arms = {model} if model in state.arms else _arms(model, state)
     if arms:
         return Named(arms=frozenset(arms))
     raise NotFound(

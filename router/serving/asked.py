@@ -83,7 +83,8 @@ def _check_said(text: str, context_tokens: int) -> None:
 
 
 def _digest(said: tuple[Any, ...]) -> bytes:
-    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
+    told = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(told, digest_size=32).digest()
 
 
 def check(question: Asked, *, arms: Collection[str], max_query_bytes: int) -> None:

@@ -75,7 +75,7 @@ def executor_of(settings: Settings) -> Executor:
     )
     verifiers = Verifiers(code=settings.verifier_code, webhooks=settings.verifier_webhooks)
     return Executor(
-        backends=Backends(Keys(os.environ, settings.backend_keys_dir), guards),
+        backends=Backends(Keys(dict(os.environ), settings.backend_keys_dir), guards),
         strategies=partial(strategy, verifiers=verifiers),
         trying=Trying(timeout_s=settings.backend_timeout_s),
         deadline_s=settings.execution_timeout_s,
