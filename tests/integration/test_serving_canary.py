@@ -29,6 +29,7 @@ from tests.kit.server import Admin, ServerProcess, Stubs, serving
 from tests.kit.serving_bundles import bundle
 
 GOOD, TRIED = 1, 2
+ROUND_S = 0.5
 LEADLINE = [sys.executable, "-c", "from router.cli import main; main()"]
 
 
@@ -168,7 +169,8 @@ def test_a_canary_that_answers_badly_is_rolled_back_by_itself(
 
 def live_until_rejected(address: str, admin: Admin) -> float:
     """Asks and scores, nine of ten right but one of ten of the canary's; returns how long the
-    canary decided on after its rejection, in seconds. Outcomes of a minute ago need not settle.
+    canary decided on after its rejection, in seconds. Outcomes of a minute ago need not settle,
+    and the watcher reads them in the pauses.
     """
     deadline, number = time.monotonic() + 100.0, 0
     while admin.registry.on_trial() is not None:
@@ -182,6 +184,7 @@ def live_until_rejected(address: str, admin: Admin) -> float:
                 )
                 report.occurred_at.FromDatetime(datetime.now(UTC) - timedelta(minutes=1))
                 stubs.router.ReportOutcome(report)
+        time.sleep(ROUND_S)
     rejected = time.monotonic()
     last = rejected
     while time.monotonic() - rejected < 4.0:
