@@ -68,7 +68,7 @@ class ServedDecider:
     async def route(self, request: Request) -> Routed:
         """As Decider says."""
         question = self._question or question_of(request)
-        row = await self._parts.door.decide(question, self._caller)
+        row = await self._parts.door.decide_alone(question, self._caller)
         return Routed(
             decision_id=_identifier(row["decision_id"]),
             first=self._planned(row["arm"], _expected(row)),

@@ -44,26 +44,12 @@ class Gathering:
 
     async def route(self, waiting: Waiting) -> Row:
         """The decision's row, once the decision is in the outbox. Raises what `answer` says."""
-        if not self._waiting and self._enough() == 1:
-            return self._alone(waiting)
         loop = asyncio.get_running_loop()
         answer: Answer = loop.create_future()
         self._waiting.append((waiting, answer))
         if len(self._waiting) == 1:
             loop.call_soon(self._wait, loop, 1, QUIET_TURNS)
         return await answer
-
-    def _alone(self, waiting: Waiting) -> Row:
-        """The row of a request that waits for nobody, in its own task."""
-        self._note(1)
-        [found] = self._routing.answer([waiting])
-        if isinstance(found, LeadlineError):
-            raise found
-        return found
-
-    def _note(self, size: int) -> None:
-        self._groups += 1
-        self._sizes.append(size)
 
     def _wait(self, loop: asyncio.AbstractEventLoop, seen: int, turns: int) -> None:
         """Answers once all are there that may be, or nobody new has come for some turns."""
@@ -82,7 +68,8 @@ class Gathering:
 
     def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
         now, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
-        self._note(len(now))
+        self._groups += 1
+        self._sizes.append(len(now))
         if self._waiting:
             loop.call_soon(self._answer, loop)
         for (_, answer), result in zip(now, self._results([each for each, _ in now]), strict=True):
