@@ -36,6 +36,9 @@ class StaticPredictor:
             prior(arm, model) for arm, model in zip(self._arms, self._models, strict=True)
         ]
         self._calls = np.array([calls(arm) for arm in self._arms])
+        self._tokens = self._column("output_tokens")
+        self._wh_per_token = np.array([each.energy_wh_per_ktok / 1_000 for each in self._models])
+        self._same = self._of_any_query()
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -49,21 +52,26 @@ class StaticPredictor:
         ]
 
     def _predict(self, context: Context) -> Predictions:
+        tokens = context.input_tokens * self._calls + self._tokens
+        return Predictions(**self._same, energy_wh=tokens * self._wh_per_token)
+
+    def _of_any_query(self) -> dict[str, Floats]:
+        """What is predicted whatever the query; all decisions share it, so nothing may write."""
         accuracy = self._column("accuracy")
-        tokens = self._column("output_tokens")
         latency_s = self._column("latency_s")[:, None] * np.exp(LATENCY_SPREAD)
-        per_token = np.array([model.energy_wh_per_ktok / 1_000 for model in self._models])
-        return Predictions(
-            accuracy=accuracy,
-            accuracy_low=np.maximum(accuracy - _SPREAD, 0.0),
-            accuracy_high=np.minimum(accuracy + _SPREAD, 1.0),
-            cost_usd=self._column("cost_usd"),
-            latency_p50_s=latency_s[:, 0],
-            latency_p95_s=latency_s[:, 1],
-            latency_p99_s=latency_s[:, 2],
-            output_tokens=tokens,
-            energy_wh=(context.input_tokens * self._calls + tokens) * per_token,
-        )
+        same = {
+            "accuracy": accuracy,
+            "accuracy_low": np.maximum(accuracy - _SPREAD, 0.0),
+            "accuracy_high": np.minimum(accuracy + _SPREAD, 1.0),
+            "cost_usd": self._column("cost_usd"),
+            "latency_p50_s": latency_s[:, 0],
+            "latency_p95_s": latency_s[:, 1],
+            "latency_p99_s": latency_s[:, 2],
+            "output_tokens": self._tokens,
+        }
+        for figures in same.values():
+            figures.flags.writeable = False
+        return same
 
     def _column(self, name: str) -> Floats:
         return np.array([getattr(each, name) for each in self._priors], dtype=np.float64)
