@@ -160,20 +160,22 @@ class Stream:
 class Found:
     """A fall: of so many `outcomes` since then, the mean score, and what had been measured.
 
-    `measured` is the accuracy that was to be expected of the same decisions before. `fallen`
-    are the models whose own outcomes tell of it, in order.
+    `measured` is the accuracy that was to be expected of the same decisions before. They are
+    the `model`'s, or all. `fallen` are the models whose own outcomes tell of it, in order.
     """
 
     since: str
     outcomes: int
     accuracy: float
     measured: float
+    model: str = ALL
     fallen: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        of = f", by {', '.join(self.fallen)}" if self.fallen else ""
+        by = f", by {', '.join(self.fallen)}" if self.fallen else ""
+        of = f" of {self.model}" if self.model else ""
         return (
-            f"accuracy fell{of}: {self.accuracy:.3f} over {self.outcomes:,} outcomes since "
+            f"accuracy fell{by}: {self.accuracy:.3f} over {self.outcomes:,} outcomes{of} since "
             f"{self.since}, where {self.measured:.3f} had been measured"
         )
 
@@ -234,7 +236,7 @@ class Change:
         if found is None:
             shares = {name: share_of(j) for j, name in enumerate(self.streams)}
             most = max(shares, key=lambda name: shares[name] * self.streams[name].e_value)
-            found = self.streams[most].found(now)
+            found = replace(self.streams[most].found(now), model=most)
         models = {name for name, each in self.streams.items() if each.e_value >= self.alarm_at}
         fallen = tuple(sorted({*found.fallen, *models} - {ALL}))
         return replace(self, found=replace(found, fallen=fallen))

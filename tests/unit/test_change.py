@@ -81,6 +81,7 @@ def test_a_fall_is_found_by_the_model_that_fell_with_what_had_been_measured() ->
     assert found.accuracy == pytest.approx(0.25, abs=0.1)
     assert found.measured == pytest.approx(0.65, abs=0.06)
     assert "by a: 0." in str(found)
+    assert "outcomes of a since" in str(found)
 
 
 def test_harder_queries_of_which_that_was_predicted_are_no_fall() -> None:
