@@ -1,10 +1,10 @@
 """The one test command: lint, types, import law, then every test with coverage.
 
-The types are checked beside the tests, which leave a core idle now and then, and are heard
-of where they are wrong; so pytest's closing line closes the output. A process per core takes
-whole files in turn, each process with one thread: idle numeric threads spin, and slow down
-the others. What they compile is kept, whatever the machine's setting is.
-Coverage is a lower bound, since it looks at long tests by samples (tests/kit/covering.py).
+The types are checked beside the tests, when those leave a core idle, and are heard of where
+they are wrong; so pytest's closing line closes the output. A process per core takes whole
+files in turn, each process with one thread: idle numeric threads spin, and slow down the
+others. What they compile is kept, whatever the machine's setting is. Coverage is a lower
+bound, since it looks at long tests by samples (tests/kit/covering.py).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ CHECKS = (
     ("import law", ("lint-imports",)),
 )
 TYPES = ("mypy",)
+LAST = 19
 TESTS = ("pytest", "--cov", "--cov-report=term:skip-covered", "-m", "not promise")
 SPREAD = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 ENVIRONMENT = {
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--check-only", action="store_true", help="leave the tests out")
     arguments, rest = parser.parse_known_args()
     with _begun(TYPES) as types:
+        os.setpriority(os.PRIO_PROCESS, types.pid, LAST)
         for name, command in CHECKS:
             if code := _step(name, command):
                 types.kill()
