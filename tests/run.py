@@ -3,8 +3,8 @@
 The types are checked beside the tests, when those leave a core idle, and are heard of where
 they are wrong; so pytest's closing line closes the output. A process per core takes whole
 files in turn, each process with one thread: idle numeric threads spin, and slow down the
-others. What they compile is kept, whatever the machine's setting is. Coverage is a lower
-bound, since it looks at long tests by samples (tests/kit/covering.py).
+others. What they compile is kept, whatever the machine's setting is. Coverage is that of all
+but the integration tests (tests/conftest.py).
 """
 
 from __future__ import annotations
