@@ -23,8 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Integration tests are not traced: on CPython 3.11 that doubles what the long ones take."""
-    coverage = Coverage.current() if "integration" in item.path.parts else None
+    """Long tests are not traced: on CPython 3.11 that doubles what they take."""
+    long = "integration" in item.path.parts or item.get_closest_marker("untraced")
+    coverage = Coverage.current() if long else None
     if coverage is None:
         return (yield)
     coverage.stop()

@@ -4,7 +4,7 @@ The types are checked beside the tests, when those leave a core idle, and are he
 they are wrong; so pytest's closing line closes the output. A process per core takes whole
 files in turn, each process with one thread: idle numeric threads spin, and slow down the
 others. What they compile is kept, whatever the machine's setting is. Coverage is that of all
-but the integration tests (tests/conftest.py).
+but the integration tests and other long ones (tests/conftest.py).
 """
 
 from __future__ import annotations

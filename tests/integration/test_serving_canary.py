@@ -84,14 +84,14 @@ def test_users_stay_on_their_side_on_every_worker_and_the_client_starts_and_ends
     with Client(server.address) as client:
         started = client.start_canary(TRIED, share=0.3, comment="try it")
         assert (started.state, started.share) == (PolicyState.CANARY, 0.3)
-        eventually(lambda: versions(ask(server.address, 16, subject=inside)) == {TRIED}, 20.0)
+        eventually(lambda: versions(ask(server.address, 80, subject=inside)) == {TRIED}, 20.0)
         assert versions(ask(server.address, 16, subject=outside)) == {GOOD}
         assert versions(ask(server.address, 8, conversation_id=inside, subject="b")) == {TRIED}
         sides = Counter(each.policy_version for each in ask(server.address, 80))
         assert 8 <= sides[TRIED] <= 48
         rejected = client.reject_policy(TRIED, comment="enough")
         assert (rejected.state, rejected.share) == (PolicyState.REJECTED, None)
-        eventually(lambda: versions(ask(server.address, 16, subject=inside)) == {GOOD}, 10.0)
+        eventually(lambda: versions(ask(server.address, 80, subject=inside)) == {GOOD}, 10.0)
         with pytest.raises(Conflict):
             client.reject_policy(GOOD)
 
@@ -104,7 +104,7 @@ def test_a_retry_and_what_follows_an_attempt_stay_with_the_policy_that_decided(
     tenant = admin.tenants.identify("default")
     assert tenant is not None
     inside, _ = units(tenant.tenant_id, 0.5)
-    eventually(lambda: versions(ask(server.address, 16, subject=inside)) == {TRIED}, 20.0)
+    eventually(lambda: versions(ask(server.address, 80, subject=inside)) == {TRIED}, 20.0)
     with Stubs(server.address) as stubs:
         for number in range(12):
             request = pb.RouteRequest(

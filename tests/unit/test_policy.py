@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from router.types import Arm, Catalog, Predictions
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
+
+pytestmark = pytest.mark.untraced
 
 
 @cache
