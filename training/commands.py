@@ -229,7 +229,8 @@ def _from_database(
     past: Path | None,
 ) -> dict[str, Any]:
     from router.commands.database import database  # noqa: PLC0415
-    from training.report.kept import Looked, keep_report  # noqa: PLC0415
+    from training.report.kept import keep_report  # noqa: PLC0415
+    from training.report.looked import Looked  # noqa: PLC0415
     from training.run.nightly import RESULTS, Manner, train_from_database  # noqa: PLC0415
 
     where = config.dsn.get_secret_value() if config.dsn else ""

@@ -26,7 +26,7 @@ from training.log.sources import read
 @cache
 def split() -> Split:
     whole = held_out(Dataset.from_table(read(shared("cascades")).table), 0.3, 0)
-    return replace(whole, train=few(whole.train, 1_400, seed=0), test=few(whole.test, 400, seed=0))
+    return replace(whole, train=few(whole.train, 1_000, seed=0), test=few(whole.test, 400, seed=0))
 
 
 @cache

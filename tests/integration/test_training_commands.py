@@ -119,7 +119,7 @@ def test_a_run_that_cannot_learn_is_in_the_book_with_its_reason(dsn: str) -> Non
 
 def test_recorded_outcomes_train_to_a_policy_that_beats_constants(tmp_path: Path) -> None:
     table = read(logs.real("cascades.parquet")).table
-    kept = holdout(table["query"].to_pylist(), 0.4, seed=7)
+    kept = holdout(table["query"].to_pylist(), 0.3, seed=7)
     pq.write_table(table.filter(pa.array(kept)), tmp_path / "log.parquet")
     found = answer("train", "--log", tmp_path / "log.parquet", "--out", tmp_path / "bundle")
     assert (found["arms"], found["refused_rows"]) == (9, 0)

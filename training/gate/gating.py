@@ -37,7 +37,7 @@ from training.gate.trials import bundle, fairness, promised, timing
 from training.log.dataset import Dataset, Indices, floats, microseconds
 from training.log.sides import Sides
 from training.log.splits import normalised
-from training.report.kept import LOOKED, looked_at
+from training.report.looked import LOOKED, looked_at
 from training.run.stage_results import Interactions, Taught
 from training.scores.covariates import arm_keys
 from training.scores.interactions import Settled

@@ -36,7 +36,7 @@ from training.log.samples import Samples
 from training.log.sides import Recent, Sides, sides
 from training.log.sources import Log
 from training.log.thinning import MOST, some_held, thinned
-from training.report.kept import LOOKED
+from training.report.looked import LOOKED
 from training.run.agreement import agreement
 from training.run.stage_results import Interactions, Taught
 from training.run.stages import Make, Workshop

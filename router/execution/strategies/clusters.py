@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from router.policy.embedding import Embedder
 
@@ -18,6 +16,9 @@ def clustered(
     texts: Sequence[str], embedder: Embedder, least_similarity: float = LEAST_SIMILARITY
 ) -> list[str]:
     """A name per text, the same for those that are alike (average linkage)."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 (a tenth of a start)
+    from scipy.spatial.distance import squareform  # noqa: PLC0415
+
     if len(texts) < 2:
         return ["0"] * len(texts)
     vectors = embedder.encode_many(texts).vectors.astype(np.float64)
