@@ -176,7 +176,7 @@ def live_until_rejected(address: str, admin: Admin) -> float:
     while admin.registry.on_trial() is not None:
         assert time.monotonic() < deadline, "it is never rejected"
         with Stubs(address) as stubs:
-            for reply in ask(address, 32):
+            for reply in ask(address, 64):
                 number += 1
                 is_right = (number % 10 == 0) is (reply.policy_version == TRIED)
                 report = pb.ReportOutcomeRequest(
@@ -187,7 +187,7 @@ def live_until_rejected(address: str, admin: Admin) -> float:
         time.sleep(ROUND_S)
     rejected = time.monotonic()
     last = rejected
-    while time.monotonic() - rejected < 4.0:
+    while time.monotonic() - rejected < 3.0:
         if TRIED in versions(ask(address, 16)):
             last = time.monotonic()
     return last - rejected
