@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import mark_process_dead
 
 from router.errors import ConfigurationError
+from router.serving.all_workers import AllWorkers
 from router.serving.assignment import Assignment
 from router.serving.own_figures import OwnFigures
 from router.serving.ports import HeldPort
@@ -218,7 +219,7 @@ def _metrics(settings: Settings, directory: Path | None, own: OwnFigures) -> Ite
         yield
         return
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    registry.register(AllWorkers(directory))
     registry.register(own)
     try:
         server, thread = start_http_server(

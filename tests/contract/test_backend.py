@@ -47,10 +47,14 @@ class Given:
             put(self.url, [{"kind": kind, "times": 1}])
 
     def abandoned(self) -> int:
-        if self.slow_twin is not None:
-            return self.slow_twin.abandoned
+        return self.slow_twin.abandoned if self.slow_twin is not None else self._told("abandoned")
+
+    def arrived(self) -> int:
+        return len(self.slow_twin.calls) if self.slow_twin is not None else self._told("calls")
+
+    def _told(self, counter: str) -> int:
         found = httpx.get(self.slow_url.replace("/v1", "/simulated/counters")).json()
-        return int(found["abandoned"])
+        return int(found[counter])
 
     def call(self, **options: Any) -> Call:
         return ask(self.model, **options)
@@ -204,8 +208,11 @@ async def test_an_answer_that_does_not_come_in_time_is_a_timeout(
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 async def test_leaving_reaches_the_provider(given: Given, *, streams: bool) -> None:
     before, call = given.abandoned(), ask(given.slow_model)
+    arrived = given.arrived()
     task = asyncio.create_task(work(given.slow, call, TIMEOUT_S, streams=streams))
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(20.0):
+        while given.arrived() == arrived:  # noqa: ASYNC110 (the provider is another process)
+            await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
