@@ -7,7 +7,7 @@ conditions; all of them are logged, so that it can be derived again, bit for bit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
@@ -81,11 +81,8 @@ class Conditions:
 
     def to_mapping(self) -> dict[str, Any]:
         """What is out of the ordinary, as plain JSON values."""
-        names = [name for name in _USUAL if getattr(self, name) != _USUAL[name]]
-        if not names:
-            return {}
-        plain = asdict(self)
-        return {name: plain[name] for name in names}
+        unusual = [name for name in _USUAL if getattr(self, name) != _USUAL[name]]
+        return {name: _plain(getattr(self, name)) for name in unusual}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any] | None) -> Self:
@@ -106,9 +103,18 @@ def _promise(value: Mapping[str, Any]) -> Promise:
     return Promise(**{**value, "monitor": monitor, "fallen": fallen})
 
 
-_USUAL = asdict(Conditions())
+def _plain(value: Any) -> Any:
+    """A value's fields by their names, also of those in a mapping: `asdict` takes ten times."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    names = getattr(value, "__dataclass_fields__", None)
+    return value if names is None else {name: getattr(value, name) for name in names}
+
+
 PLAIN = Conditions()
 """Nothing out of the ordinary: the offline policy's conditions."""
+
+_USUAL = {name: getattr(PLAIN, name) for name in Conditions.__slots__}
 
 
 class Limit(StrEnum):
@@ -147,3 +153,8 @@ class Reason:
     bound: float | None = None
     binding: bool = False
     note: str = ""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """What it says, as plain JSON values, without what it leaves unsaid."""
+        plain = _plain(self)
+        return {name: value for name, value in plain.items() if value or name == "limit"}

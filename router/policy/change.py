@@ -190,9 +190,8 @@ class Change:
 
     While no stream's mean, given what came before, is more than is tolerated below its mean
     until any time before, the chance that a fall is ever `found` is at most `level`. The same
-    outcomes
-    in the same order, one by one or in batches, give the same watch. Which outcomes arrive
-    must not hang on their scores.
+    outcomes in the same order, one by one or in batches, give the same watch. Which outcomes
+    arrive must not hang on their scores.
     """
 
     level: float = 0.05

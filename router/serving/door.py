@@ -23,14 +23,16 @@ class Door:
 
     async def decide(self, question: Asked, caller: Identity) -> Row:
         """The decision's row, once it is in the outbox. Raises LeadlineError."""
-        return await self._gathering.route(await self._ready(question, caller))
+        slos = await self._slos(caller)
+        return await self._gathering.route(await self._ready(question, caller, slos))
 
     async def decide_alone(self, question: Asked, caller: Identity) -> Row:
         """As `decide`, at once: for calls beside whose other cost a shared decision saves little.
 
         One in eight requests waits to see whether others come, longer than deciding takes.
         """
-        [found] = self._routing.answer([await self._ready(question, caller)])
+        ready = await self._ready(question, caller, await self._slos(caller))
+        [found] = self._routing.answer([ready])
         if isinstance(found, LeadlineError):
             raise found
         return found
@@ -49,8 +51,8 @@ class Door:
         answered = iter(answers)
         return [next(answered) if isinstance(each, Waiting) else each for each in taken]
 
-    async def _ready(self, question: Asked, caller: Identity) -> Waiting:
-        waiting = self._routing.take(question, caller, await self._slos(caller))
+    async def _ready(self, question: Asked, caller: Identity, slos: NamedSlos) -> Waiting:
+        waiting = self._routing.take(question, caller, slos)
         await self._routing.ready(waiting)
         return waiting
 
@@ -64,8 +66,6 @@ class Door:
         if isinstance(question, LeadlineError):
             return question
         try:
-            waiting = self._routing.take(question, caller, slos)
-            await self._routing.ready(waiting)
+            return await self._ready(question, caller, slos)
         except LeadlineError as error:
             return error
-        return waiting

@@ -15,7 +15,7 @@ from router.serving import fields
 from router.serving.budgets import Wallets
 from router.serving.clock import Clock, utc_now
 from router.serving.decisions import Decisions
-from router.serving.rows import dump
+from router.serving.rows import Row, dump
 from router.serving.sightings import Reported, Watch, unwatched
 from router.store.seams import Kind, Outbox, Record
 from router.types import Identity
@@ -51,7 +51,15 @@ class Outcomes:
         outcome_id = derived_uuid7(
             time_of(decision_id), caller.tenant_id.hex, str(request_id or ""), digest.hex()
         )
-        row = self._row(told, caller.tenant_id, decision_id, outcome_id)
+        seen = _seen(told)
+        row = {
+            "tenant_id": caller.tenant_id,
+            "decided_at": time_of(decision_id),
+            "outcome_id": outcome_id,
+            "decision_id": decision_id,
+            "occurred_at": told.occurred_at or self._clock(),
+            **seen,
+        }
         self._outbox.put(
             Record(
                 kind=Kind.OUTCOME,
@@ -59,64 +67,46 @@ class Outcomes:
                 key=request_id or outcome_id,
                 row_id=outcome_id,
                 digest=digest,
-                row=row,
+                row=dump(row),
             )
         )
-        self._show(told, caller.tenant_id, decision_id)
-        self._spend(told, caller.tenant_id, decision_id)
+        self._show(seen, caller.tenant_id, decision_id)
+        if seen["cost_usd"] is not None:
+            self._wallets.spent(caller.tenant_id, decision_id, told.attempt, seen["cost_usd"])
         return outcome_id
 
-    def _spend(self, told: OutcomeReport, tenant_id: UUID, decision_id: UUID) -> None:
-        """Counts what the attempt cost against its budgets."""
-        cost_usd = fields.amount(told.cost_usd, "cost_usd")
-        if cost_usd is not None:
-            self._wallets.spent(tenant_id, decision_id, told.attempt, cost_usd)
-
-    def _show(self, told: OutcomeReport, tenant_id: UUID, decision_id: UUID) -> None:
+    def _show(self, seen: Row, tenant_id: UUID, decision_id: UUID) -> None:
         """Says what the attempt shows of its backend; a refusal shows what the query was like."""
-        if told.error == Failure.REFUSED:
+        if seen["error"] == Failure.REFUSED:
             return
         self._watch(
             Reported(
                 tenant_id=tenant_id,
                 decision_id=decision_id,
-                attempt=told.attempt,
+                attempt=seen["attempt"],
                 now_s=self._clock().timestamp(),
-                latency_s=fields.amount(told.latency_s, "latency_s"),
-                failed=bool(told.error),
-                first_token_s=fields.amount(told.time_to_first_token_s, "time_to_first_token_s"),
-                output_tokens=fields.count(told.output_tokens, "output_tokens"),
+                latency_s=seen["latency_s"],
+                failed=bool(seen["error"]),
+                first_token_s=seen["time_to_first_token_s"],
+                output_tokens=seen["output_tokens"],
             )
         )
 
-    def _row(
-        self,
-        told: OutcomeReport,
-        tenant_id: UUID,
-        decision_id: UUID,
-        outcome_id: UUID,
-    ) -> bytes:
-        return dump(
-            {
-                "tenant_id": tenant_id,
-                "decided_at": time_of(decision_id),
-                "outcome_id": outcome_id,
-                "decision_id": decision_id,
-                "occurred_at": told.occurred_at or self._clock(),
-                "attempt": attempt_number(told.attempt, MOST_ATTEMPT),
-                "score": fields.share(told.score, "score"),
-                "source": fields.short(told.source, "source", 64) or "unspecified",
-                "cost_usd": fields.amount(told.cost_usd, "cost_usd"),
-                "input_tokens": fields.count(told.input_tokens, "input_tokens"),
-                "output_tokens": fields.count(told.output_tokens, "output_tokens"),
-                "latency_s": fields.amount(told.latency_s, "latency_s"),
-                "time_to_first_token_s": fields.amount(
-                    told.time_to_first_token_s, "time_to_first_token_s"
-                ),
-                "confidence": fields.finite(told.confidence, "confidence"),
-                "error": fields.short(told.error, "error", 4_000) or None,
-            }
-        )
+
+def _seen(told: OutcomeReport) -> Row:
+    """What was seen of an attempt, as columns. Raises InvalidInput that names the field."""
+    return {
+        "attempt": attempt_number(told.attempt, MOST_ATTEMPT),
+        "score": fields.share(told.score, "score"),
+        "source": fields.short(told.source, "source", 64) or "unspecified",
+        "cost_usd": fields.amount(told.cost_usd, "cost_usd"),
+        "input_tokens": fields.count(told.input_tokens, "input_tokens"),
+        "output_tokens": fields.count(told.output_tokens, "output_tokens"),
+        "latency_s": fields.amount(told.latency_s, "latency_s"),
+        "time_to_first_token_s": fields.amount(told.time_to_first_token_s, "time_to_first_token_s"),
+        "confidence": fields.finite(told.confidence, "confidence"),
+        "error": fields.short(told.error, "error", 4_000) or None,
+    }
 
 
 def attempt_number(value: int, most: int) -> int:

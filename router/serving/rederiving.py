@@ -13,7 +13,7 @@ from router.conditions import Conditions
 from router.errors import InvalidInput
 from router.policy.policy import Policy
 from router.requested import again
-from router.serving.rows import FIGURES, plain_reason
+from router.serving.rows import FIGURES
 from router.slo import Slo
 from router.types import Decision, PolicySource
 
@@ -59,7 +59,7 @@ def differences(row: Row, decision: Decision) -> Iterator[tuple[str, Any, Any]]:
         "reason": decision.choice.reason,
         "should_continue": decision.should_continue,
         "novelty": decision.novelty,
-        "reasons": [plain_reason(reason) for reason in decision.choice.reasons] or None,
+        "reasons": [reason.to_mapping() for reason in decision.choice.reasons] or None,
     }
     for name in _COLUMNS:
         if row[name] != derived[name]:

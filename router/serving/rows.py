@@ -11,7 +11,6 @@ from uuid import UUID
 import numpy as np
 import orjson
 
-from router.conditions import PLAIN, Conditions, Reason
 from router.explanation import Explanation
 from router.serving.asked import Asked
 from router.slo import Slo
@@ -21,7 +20,6 @@ FIGURES = tuple(Predictions.__slots__)
 """The arrays of `predictions`, in this order."""
 
 _figures = attrgetter(*FIGURES)
-_USUAL = {name: getattr(PLAIN, name) for name in Conditions.__slots__}
 
 Row = Mapping[str, Any]
 
@@ -69,30 +67,11 @@ def decision_row(
             **dict(zip(FIGURES, figures.reshape(len(FIGURES), -1), strict=True)),
             "gco2e": decision.gco2e,
         },
-        "conditions": plain_conditions(decision.conditions) or None,
-        "reasons": [plain_reason(reason) for reason in choice.reasons] or None,
+        "conditions": decision.conditions.to_mapping() or None,
+        "reasons": [reason.to_mapping() for reason in choice.reasons] or None,
         "novelty": decision.novelty,
         **({} if explanation is None else {"explanation": read(orjson.dumps(explanation))}),
     }
-
-
-def plain_reason(reason: Reason) -> dict[str, Any]:
-    """What a reason says, without what it leaves unsaid."""
-    return {name: value for name, value in _flat(reason).items() if value or name == "limit"}
-
-
-def plain_conditions(conditions: Conditions) -> dict[str, Any]:
-    """As their `to_mapping`, in a tenth of the time."""
-    unusual = [name for name in _USUAL if getattr(conditions, name) != _USUAL[name]]
-    return {name: _flat(getattr(conditions, name)) for name in unusual}
-
-
-def _flat(value: Any) -> Any:
-    """A value's fields by their names, those of the values that a mapping holds."""
-    if isinstance(value, Mapping):
-        return {name: _flat(each) for name, each in value.items()}
-    fields = getattr(value, "__dataclass_fields__", None)
-    return value if fields is None else {name: getattr(value, name) for name in fields}
 
 
 def _asked_columns(asked: Asked, slo: Slo) -> dict[str, Any]:

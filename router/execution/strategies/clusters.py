@@ -16,11 +16,11 @@ def clustered(
     texts: Sequence[str], embedder: Embedder, least_similarity: float = LEAST_SIMILARITY
 ) -> list[str]:
     """A name per text, the same for those that are alike (average linkage)."""
+    if len(texts) < 2:
+        return ["0"] * len(texts)
     from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 (a tenth of a start)
     from scipy.spatial.distance import squareform  # noqa: PLC0415
 
-    if len(texts) < 2:
-        return ["0"] * len(texts)
     vectors = embedder.encode_many(texts).vectors.astype(np.float64)
     apart = np.maximum(1.0 - vectors @ vectors.T, 0.0)
     np.fill_diagonal(apart, 0.0)
