@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -17,10 +17,9 @@ from router.execution.calls import Message, Options, Said
 from router.execution.deciding import Request
 from router.execution.events import Attempted, Decided, Event, Final, Partial, Progress
 from router.execution.executor import Executes
-from router.execution.reading import text_of
 from router.execution.strategy import Task
 from router.serving import fields
-from router.serving.deciding import NO_TEXT, Deciding
+from router.serving.deciding import Deciding, text_asked
 from router.serving.edge import Rpc
 from router.serving.wire import question
 from router.types import Bounds, Evidence, Identity
@@ -59,24 +58,13 @@ class ExecutionServicer:
                 yield response_of(event)
 
 
-def _route(message: pb.ExecuteRequest, messages: Sequence[Message]) -> router_pb2.RouteRequest:
+def _route(message: pb.ExecuteRequest, messages: tuple[Message, ...]) -> router_pb2.RouteRequest:
     """The Route request that is executed: about the text of messages where there are some."""
     route = router_pb2.RouteRequest()
     route.CopyFrom(message.route)
     if message.messages:
-        _put_query(route, messages)
+        route.text = text_asked(messages)
     return route
-
-
-def _put_query(route: router_pb2.RouteRequest, messages: Sequence[Message]) -> None:
-    texts = [(str(each.get("role", "")), text_of(each.get("content"))) for each in messages]
-    if not any(text.strip() for _, text in texts):
-        route.text = NO_TEXT
-    elif len(texts) == 1:
-        route.text = texts[0][1]
-    else:
-        said = (router_pb2.Message(role=role, content=text) for role, text in texts)
-        route.chat.messages.extend(said)
 
 
 def request_of(message: pb.ExecuteRequest, left_s: float | None) -> Request:
