@@ -30,7 +30,7 @@ SPENDING = frozenset({"samples", "tokens", "rounds", "depth", "width"})
 
 _STRATEGIES = tuple(Strategy)
 _PRICE_FLOOR_USD_PER_MTOK = 1e-3
-_MOST = 1e6
+_LEAST, _MOST = 1e-3, 1e6
 
 
 def compute(arm: Arm) -> float:
@@ -72,7 +72,7 @@ def _positive(params: Mapping[str, Any], name: str, default: float) -> float:
     value = params.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return default
-    if not 0 < value <= _MOST:
+    if not _LEAST <= value <= _MOST:
         return default
     return float(value)
 

@@ -65,7 +65,9 @@ def test_an_attempt_may_cost_all_the_calls_that_its_strategy_makes(arm_: Arm, ca
     assert table.most_usd(1_000)[0] == pytest.approx(calls * (3e-3 + 9e-4))
 
 
-@pytest.mark.parametrize("samples", [-1, 0, True, "ten", None, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize(
+    "samples", [-1, 0, 1e-303, True, "ten", None, float("nan"), float("inf"), 10**400]
+)
 def test_a_senseless_parameter_reads_as_its_default(samples: object) -> None:
     assert compute(arm("self_consistency", samples=samples)) == 10
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
@@ -62,6 +62,7 @@ def test_shapes_follow_the_strategies() -> None:
         st.one_of(st.booleans(), st.just("x"), st.floats(-1e6, 1e6)),
     ),
 )
+@example("self_consistency", {"tokens": 1e-303, "samples": 1e-303})
 def test_any_arm_has_rising_finite_quantiles(strategy: str, params: dict[str, float]) -> None:
     arm = Arm(model="m", strategy=strategy, params=params)
     found = quantiles_of(shape(arm), np.log([1.0, 2.0, 3.0]))
