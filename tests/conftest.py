@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
-from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from tests.kit.postgres import PostgresServer
@@ -19,20 +18,6 @@ settings.load_profile("busy")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, else in random order: none is left to one process at the end."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Long tests are not traced: on CPython 3.11 that doubles what they take."""
-    long = "integration" in item.path.parts or item.get_closest_marker("untraced")
-    coverage = Coverage.current() if long else None
-    if coverage is None:
-        return (yield)
-    coverage.stop()
-    try:
-        return (yield)
-    finally:
-        coverage.start()
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,15 @@
 The types are checked beside the tests, when those leave a core idle, and are heard of where
 they are wrong; so pytest's closing line closes the output. A process per core takes whole
 files in turn, each process with one thread: idle numeric threads spin, and slow down the
-others. What they compile is kept, whatever the machine's setting is. Coverage is that of all
-but the integration tests and other long ones (tests/conftest.py).
+others. What they compile is kept, whatever the machine's setting is. Coverage is that of the
+tests' own processes: what servers and commands run in theirs is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,7 +26,8 @@ CHECKS = (
 )
 TYPES = ("mypy",)
 LAST = 19
-TESTS = ("pytest", "--cov", "--cov-report=term:skip-covered", "-m", "not promise")
+CLOSING = re.compile(r"=+ .* in [0-9.]+s.* =+")
+TESTS = ("python", "-m", "slipcover", "-m", "pytest", "-m", "not promise")
 SPREAD = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -50,9 +52,16 @@ def main() -> int:
 
 
 def _tests(options: Sequence[str]) -> int:
+    """Runs pytest, whose closing line is told again below what was covered."""
     print("types: beside the tests", flush=True)
-    with _begun((*TESTS, *SPREAD, *options), heard=True) as tests:
-        return tests.wait()
+    closing = ""
+    with _begun((*TESTS, *SPREAD, *options)) as tests:
+        assert tests.stdout is not None
+        for line in tests.stdout:
+            print(line, end="", flush=True)
+            closing = line if CLOSING.fullmatch(line.strip()) else closing
+    print(closing, end="", flush=True)
+    return tests.returncode
 
 
 def _types(process: subprocess.Popen[str], *, heard: bool) -> int:
@@ -74,15 +83,14 @@ def _step(name: str, command: tuple[str, ...]) -> int:
     return process.returncode
 
 
-def _begun(command: tuple[str, ...], *, heard: bool = False) -> subprocess.Popen[str]:
-    """A command that has begun; what it says is kept unless it is `heard` at once."""
-    kept = None if heard else subprocess.PIPE
+def _begun(command: tuple[str, ...]) -> subprocess.Popen[str]:
+    """A command that has begun, whose output is to be read."""
     return subprocess.Popen(
         [BIN / command[0], *command[1:]],
         env=os.environ | ENVIRONMENT,
         text=True,
-        stdout=kept,
-        stderr=None if heard else subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 

@@ -21,8 +21,6 @@ from training.learning.adapting import LEAST_SCORED_ROWS, adapt, opened
 from training.learning.policy import learn, write_bundle
 from training.learning.targets import Trained
 
-pytestmark = pytest.mark.untraced
-
 NEW = "large:self_consistency?samples=3"
 MADE = logs.simulated(500, seed=4)
 UNSEEN = logs.simulated(400, seed=5)

@@ -19,8 +19,6 @@ from training.benchmark.results import Foretold
 from training.benchmark.splits import Split, held_out
 from training.learning.contexts import Encoded
 
-pytestmark = pytest.mark.untraced
-
 
 @cache
 def split() -> Split:

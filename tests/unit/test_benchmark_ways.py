@@ -25,8 +25,6 @@ from training.learning.policy import learn
 from training.learning.targets import Trained
 from training.log.dataset import Dataset
 
-pytestmark = pytest.mark.untraced
-
 EMBEDDER = load_embedder()
 ENCODER = Encoder(EMBEDDER)
 SPLIT = held_out(logs.simulated(500).dataset, 0.4, seed=0)

@@ -23,8 +23,6 @@ from training.canary.comparison import Comparison, Seen
 from training.canary.judge import DEFAULT, Action, Plan, Step, judge, steps_of
 from training.canary.succession import outwaited
 
-pytestmark = pytest.mark.untraced
-
 TENANT = UUID(int=7)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -28,8 +28,6 @@ from training.learning.decided import Decided, decided
 from training.learning.policy import learn
 from training.log.dataset import Dataset
 
-pytestmark = pytest.mark.untraced
-
 FLOOR = Slo(min_accuracy=0.52)
 SMALL, LARGE = "small:single", "large:single"
 SLOS = (

@@ -16,8 +16,6 @@ from router.errors import InvalidInput
 from router.policy.change import Change, Seen, share_of
 from router.types import Floats
 
-pytestmark = pytest.mark.untraced
-
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 

@@ -21,8 +21,6 @@ from router.types import Bounds, Capability, Choice, Predictions, Query, SloStat
 from tests.kit.laws import CURVE, QUERY
 from tests.kit.policies import catalog, predictions, some_predictions, some_slos, standing
 
-pytestmark = pytest.mark.untraced
-
 TABLE = ArmTable(catalog())
 
 

@@ -21,8 +21,6 @@ from router.slo import AccuracyScope, Slo
 from router.types import Bounds, Evidence, Floats
 from tests.kit.policies import predictions, standing
 
-pytestmark = pytest.mark.untraced
-
 CURVE = Tradeoff(
     value_usd=np.array([0.001, 1.0]),
     accuracy=np.array([0.5, 0.9]),

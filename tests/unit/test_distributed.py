@@ -17,8 +17,6 @@ from training.learning.head import Head
 from training.learning.recipe import WHOLE
 from training.log.dataset import Indices
 
-pytestmark = pytest.mark.untraced
-
 ROWS, COLUMNS = 4_000, 6
 
 

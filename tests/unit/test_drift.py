@@ -31,8 +31,6 @@ from training.evaluation.topics import learn
 from training.log.dataset import Indices
 from training.log.rows import SCHEMA
 
-pytestmark = pytest.mark.untraced
-
 ARMS = (
     Arm(model="small", strategy="single"),
     Arm(model="large", strategy="single"),

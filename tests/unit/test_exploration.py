@@ -26,8 +26,6 @@ from tests.kit.policies import predictions, some_conditions, some_predictions, s
 from training.learning import decided as deciding
 from training.learning.policy import learn
 
-pytestmark = pytest.mark.untraced
-
 NOW, TENANT = datetime(2026, 1, 1, tzinfo=UTC), UUID(int=7)
 CURIOUS = Slo(accuracy_value_usd=0.5, exploration_rate=0.4, exploration_cost_share=0.02)
 VALUES = st.none() | st.floats(1e-6, 1e3)

@@ -28,8 +28,6 @@ from training.fairness.figures import Against, Judged, Measure
 from training.fairness.verdict import Audit, Shortfall, Told
 from training.log.dataset import Indices
 
-pytestmark = pytest.mark.untraced
-
 TENANTS = ("acme", "globex", "initech", "umbrella")
 
 

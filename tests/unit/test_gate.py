@@ -23,8 +23,6 @@ from training.gate.facts import Bundle, Learnt, Promised, Timing
 from training.gate.judge import Checks, judge
 from training.gate.verdict import Condition, Verdict
 
-pytestmark = pytest.mark.untraced
-
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TRUE = np.array([[0.9, 0.3, 0.5], [0.3, 0.9, 0.5], [0.3, 0.9, 0.5]])
 """The accuracy of three arms for queries of three kinds."""

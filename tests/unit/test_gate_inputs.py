@@ -34,8 +34,6 @@ from training.log.dataset import Dataset
 from training.log.models import described
 from training.log.splits import folds
 
-pytestmark = pytest.mark.untraced
-
 VALUE = Slo(accuracy_value_usd=1e-3, exploration_rate=0.2)
 FLOOR = Slo(name="gold", min_accuracy=0.5)
 

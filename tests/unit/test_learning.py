@@ -31,8 +31,6 @@ from training.log.dataset import Dataset
 from training.log.models import described
 from training.log.splits import folds, holdout
 
-pytestmark = pytest.mark.untraced
-
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOSTILE_TEXTS = (
     "",

@@ -17,8 +17,6 @@ from router.policy.monitoring import AT_RISK, Monitor, Tally
 from router.types import Floats
 from tests.promises.monitoring import Scores, alarms, detection
 
-pytestmark = pytest.mark.untraced
-
 FLOORS = st.sampled_from((0.05, 0.5, 0.7, 0.85, 0.95, 0.999))
 UNIT = st.floats(0.0, 1.0)
 SCORES = st.lists(st.one_of(st.sampled_from((0.0, 1.0)), UNIT), max_size=60)

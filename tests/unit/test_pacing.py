@@ -22,8 +22,6 @@ from router.policy.periods import elapsed_share
 from tests.promises.bursts import bursty, unbounded_usd
 from tests.promises.pacing import spend_days, two_days
 
-pytestmark = pytest.mark.untraced
-
 BUDGET = 10_000_000
 SPENT = st.integers(0, 2 * BUDGET)
 MONEY = st.integers(0, 10**12)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +16,6 @@ from router.types import Arm, Catalog, Predictions
 from tests.kit.bundles import TRUSTED
 from tests.kit.policies import catalog
 from tests.kit.serving_bundles import bundle
-
-pytestmark = pytest.mark.untraced
 
 
 @cache

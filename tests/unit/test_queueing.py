@@ -17,8 +17,6 @@ from router.types import Arm, Catalog, Floats, Model, Predictions
 from tests.kit.policies import predictions
 from tests.kit.slowing import Hit, Trouble, Walk, World, walk
 
-pytestmark = pytest.mark.untraced
-
 SHORT, LONG, OTHER = "m1:single", "m1:chain_of_thought", "m0:single"
 FIRST_S, SHORT_S, LONG_S = 0.3, 0.6, 3.0
 SPREAD = 0.2

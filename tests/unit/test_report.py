@@ -23,8 +23,6 @@ from training.report.page import Cell, Figure, Section, Table, html
 from training.report.page import Page as Whole
 from training.report.whole import Run, keep, report
 
-pytestmark = pytest.mark.untraced
-
 MOST_BYTES = 2_000_000
 HOSTILE = "<script>alert(1)</script>\"'&amp;\u202e$\\frac{1}{0}$\x1b]8;;"
 

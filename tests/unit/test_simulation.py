@@ -32,8 +32,6 @@ from router.simulation.votes import vote_accuracy, wrong_shares
 from router.simulation.workload import Question, questions, score
 from router.types import Arm, Strategy
 
-pytestmark = pytest.mark.untraced
-
 COUNT = 2_000
 SEED = 11
 MODEL = BY_NAME[REFERENCE]

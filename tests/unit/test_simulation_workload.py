@@ -13,8 +13,6 @@ from router.simulation.scaling import LEVELS
 from router.simulation.votes import WRONG_ANSWERS
 from router.simulation.workload import LADDERS, Question, questions, score
 
-pytestmark = pytest.mark.untraced
-
 
 @pytest.fixture(scope="module")
 def asked() -> list[Question]:

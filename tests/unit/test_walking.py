@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from router.policy.hedging import Sample
 from router.policy.walking import brought, cheapest, levels, passes, starts
 
-pytestmark = pytest.mark.untraced
-
 outcomes = st.lists(st.booleans(), min_size=1, max_size=8)
 
 
