@@ -1,10 +1,11 @@
 """The one test command: lint, types, import law, then every test with coverage.
 
 The types are checked beside the tests, when those leave a core idle, and are heard of where
-they are wrong; so pytest's closing line closes the output. A process per core takes whole
-files in turn, each process with one thread: idle numeric threads spin, and slow down the
-others. What they compile is kept, whatever the machine's setting is. Coverage is that of the
-tests' own processes: what servers and commands run in theirs is not counted.
+they are wrong; so pytest's closing line closes the output. A process per core, and one more
+since tests wait for a quarter of their time, take whole files in turn, each process with one
+thread: idle numeric threads spin, and slow down the others. What they compile is kept,
+whatever the machine's setting is. Coverage is that of the tests' own processes: what servers
+and commands run in theirs is not counted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ TYPES = ("mypy",)
 LAST = 19
 CLOSING = re.compile(r"=+ .* in [0-9.]+s.* =+")
 TESTS = ("python", "-m", "slipcover", "-m", "pytest", "-m", "not promise")
-SPREAD = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
+PROCESSES = (os.cpu_count() or 1) + 1
+SPREAD = (f"--numprocesses={PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder")
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
