@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,8 +30,9 @@ TYPES = ("mypy",)
 LAST = 19
 CLOSING = re.compile(r"=+ .* in [0-9.]+s.* =+")
 TESTS = ("python", "-m", "slipcover", "-m", "pytest", "-m", "not promise")
-PROCESSES = (os.cpu_count() or 1) + 1
-SPREAD = (f"--numprocesses={PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder")
+INTERRUPTED = 2
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SPREAD = (f"--numprocesses={CORES + 1}", "--dist=loadfile", "--no-loadscope-reorder")
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -50,14 +52,21 @@ def main() -> int:
                 types.kill()
                 return code
         tests = 0 if arguments.check_only else _tests(rest)
+        if tests == INTERRUPTED:
+            types.kill()
+            return tests
         return _types(types, heard=arguments.check_only) or tests
 
 
 def _tests(options: Sequence[str]) -> int:
-    """Runs pytest, whose closing line is told again below what was covered."""
+    """Runs pytest, whose closing line is told again below what was covered.
+
+    Ctrl-C reaches pytest by itself, and what it says of that is waited for.
+    """
     print("types: beside the tests", flush=True)
     closing = ""
     with _begun((*TESTS, *SPREAD, *options)) as tests:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert tests.stdout is not None
         for line in tests.stdout:
             print(line, end="", flush=True)
