@@ -104,7 +104,7 @@ def _promise(value: Mapping[str, Any]) -> Promise:
 
 
 def _plain(value: Any) -> Any:
-    """A value's fields by their names, also of those in a mapping: `asdict` takes ten times."""
+    """A value's fields by name, also of those in a mapping; `asdict` takes ten times as long."""
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     names = getattr(value, "__dataclass_fields__", None)

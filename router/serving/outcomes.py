@@ -48,13 +48,14 @@ class Outcomes:
         decision_id, request_id = fields.uuid(str(told.decision_id), "decision_id"), told.request_id
         self._decisions.ours(caller.tenant_id, decision_id)
         digest = digest or hashlib.sha256(orjson.dumps(told)).digest()
+        decided_at = time_of(decision_id)
         outcome_id = derived_uuid7(
-            time_of(decision_id), caller.tenant_id.hex, str(request_id or ""), digest.hex()
+            decided_at, caller.tenant_id.hex, str(request_id or ""), digest.hex()
         )
         seen = _seen(told)
         row = {
             "tenant_id": caller.tenant_id,
-            "decided_at": time_of(decision_id),
+            "decided_at": decided_at,
             "outcome_id": outcome_id,
             "decision_id": decision_id,
             "occurred_at": told.occurred_at or self._clock(),
